@@ -1,0 +1,187 @@
+/**
+ * What the pod sandbox domain needs from the outside. Implementations live in src/vm, src/network
+ * and src/image and do not import this file; src/main.ts says `satisfies`.
+ */
+import type { GuestAgent } from '../agent/guest-agent.ts';
+
+/** An absolute path on the host. */
+export type HostPath = string;
+
+// ------------------------------------------------------------------ virtual machines
+
+/** Where a VM came from, fastest first. */
+export type VmOrigin = 'pool' | 'clone' | 'cold';
+
+export interface VmRequest {
+  /** Name of a VM class in the configuration. */
+  readonly className: string;
+  /** What the pod asks for. A VM that the class cannot give is booted cold and bigger. */
+  readonly vcpus?: number;
+  readonly memoryBytes?: number;
+}
+
+export interface VmExit {
+  /** One line: exit code or signal of QEMU, and the last of its stderr and of the guest's serial console. */
+  readonly reason: string;
+  readonly at: Date;
+}
+
+/** A running virtual machine that belongs to one sandbox. */
+export interface Vm {
+  readonly id: string;
+  readonly origin: VmOrigin;
+  /** Process id of QEMU in the host's pid namespace. */
+  readonly pid: number;
+  /** Network namespace that QEMU runs in, e.g. /run/netns/kelyfos-<id>. It holds a tap named tap0. */
+  readonly netns: HostPath;
+  /** Folder the guest sees as its 9p share; mounts made below it propagate into the jail. */
+  readonly share: HostPath;
+  /** Mount tag of that share. */
+  readonly shareTag: string;
+  readonly agent: GuestAgent;
+  /** Resolves when QEMU is gone, whoever ended it. Never rejects. */
+  readonly exited: Promise<VmExit>;
+  /**
+   * Makes a file or block device of the host a read-only disk of the guest and returns its serial.
+   * The file is hard-linked into the VM's folder: removing it elsewhere does no harm.
+   */
+  attachDisk(source: HostPath, signal: AbortSignal): Promise<string>;
+  /** Unknown serials are not an error. The guest must have unmounted it. */
+  detachDisk(serial: string): Promise<void>;
+  /** Ends QEMU (orderly quit, SIGTERM, SIGKILL), then removes its namespace, folders, cgroup. Idempotent. */
+  destroy(): Promise<void>;
+}
+
+export interface VmProvider {
+  /** A VM that runs, answers, and belongs to the caller from now on. Times each step into `trace`. */
+  claim(request: VmRequest, trace: StepTrace, signal: AbortSignal): Promise<Vm>;
+  /**
+   * The VM of an earlier daemon, or undefined when it is gone (what is left of it is then removed).
+   * Its agent connects in the background; calls wait for it.
+   */
+  adopt(vmId: string): Promise<Vm | undefined>;
+  /** Deletes every VM, namespace and folder under the state directory that neither `owned` nor the pool holds. */
+  sweep(owned: ReadonlySet<string>): Promise<readonly string[]>;
+}
+
+/** Named steps with their durations, for "where the time went". */
+export interface StepTrace {
+  step<T>(name: string, work: () => Promise<T>): Promise<T>;
+}
+
+// ------------------------------------------------------------------ network
+
+export interface PortMapping {
+  readonly protocol: 'tcp' | 'udp' | 'sctp';
+  readonly containerPort: number;
+  readonly hostPort: number;
+  readonly hostIp: string;
+}
+
+export interface PodNetworkRequest {
+  readonly sandboxId: string;
+  readonly netns: HostPath;
+  readonly podName: string;
+  readonly podNamespace: string;
+  readonly podUid: string;
+  readonly cgroupParent: string;
+  readonly portMappings: readonly PortMapping[];
+  readonly dns: { readonly servers: readonly string[]; readonly searches: readonly string[]; readonly options: readonly string[] };
+  /** Bits per second from the kubernetes.io/ingress-bandwidth and egress-bandwidth annotations. */
+  readonly bandwidth?: { readonly ingressRate?: number; readonly egressRate?: number };
+}
+
+/** What the guest must be given, read from the namespace after CNI ADD. */
+export interface PodNetwork {
+  readonly interfaces: readonly { readonly name: string; readonly mac: string; readonly mtu: number; readonly addresses: readonly string[] }[];
+  readonly routes: readonly {
+    readonly destination: string;
+    readonly gateway: string;
+    readonly interface: string;
+    readonly source: string;
+    /** As rtnetlink: 0 global, 253 link. */
+    readonly scope: number;
+    readonly metric: number;
+    readonly onlink: boolean;
+    readonly mtu: number;
+  }[];
+  readonly neighbours: readonly { readonly address: string; readonly mac: string; readonly interface: string }[];
+  /** Addresses without prefix length, the primary one first. */
+  readonly ips: readonly string[];
+}
+
+export interface NetworkState {
+  readonly ready: boolean;
+  /** Reason and message as CRI conditions want them; empty when ready. */
+  readonly reason: string;
+  readonly message: string;
+  /** The network's name and the file it came from, for `crictl info`. */
+  readonly configuration?: unknown;
+}
+
+export interface PodNetworks {
+  state(): NetworkState;
+  /** CNI ADD, then joins the interface with the tap in both directions. Undoes what it did on any failure. */
+  attach(request: PodNetworkRequest, signal: AbortSignal): Promise<PodNetwork>;
+  /** CNI DEL with the cached result of ADD. Idempotent; fine when the namespace or the result is gone. */
+  detach(sandboxId: string, netns: HostPath): Promise<void>;
+}
+
+// ------------------------------------------------------------------ images
+
+export interface ImageConfig {
+  readonly entrypoint: readonly string[];
+  readonly cmd: readonly string[];
+  readonly env: readonly string[];
+  readonly workingDir: string;
+  /** As in the image: "", "user", "uid", "user:group", "uid:gid". */
+  readonly user: string;
+  readonly stopSignal: string;
+  readonly volumes: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface Image {
+  /** sha256:<hex>, the digest of the configuration. */
+  readonly id: string;
+  /** name:tag */
+  readonly repoTags: readonly string[];
+  /** name@sha256:... */
+  readonly repoDigests: readonly string[];
+  /** Bytes of the erofs image on disk. */
+  readonly sizeBytes: bigint;
+  readonly config: ImageConfig;
+  readonly pinned: boolean;
+  /** The OCI configuration as it is in the registry, for verbose status. */
+  readonly spec: unknown;
+}
+
+export interface RegistryAuth {
+  readonly username: string;
+  readonly password: string;
+  /** base64 of username:password, an alternative to the two above. */
+  readonly auth: string;
+  readonly serverAddress: string;
+  readonly identityToken: string;
+  readonly registryToken: string;
+}
+
+export interface ImageFileSystem {
+  readonly mountpoint: HostPath;
+  readonly usedBytes: bigint;
+  readonly inodesUsed: bigint;
+  readonly at: Date;
+}
+
+export interface Images {
+  /** Pulls unless present; the id of the image. Cancelled by the signal. */
+  pull(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<string>;
+  /** By id, prefix of an id, tag, digest or short name; undefined when absent. */
+  find(reference: string): Image | undefined;
+  list(): readonly Image[];
+  /** Removes the image with all its names; absent is not an error. */
+  remove(reference: string): Promise<void>;
+  fsInfo(): Promise<ImageFileSystem>;
+  /** The erofs file of an image. The domain links it into the VM's folder at once. */
+  rootfs(id: string): HostPath;
+}
