@@ -1,0 +1,243 @@
+/**
+ * Pod sandboxes and containers as the domain sees them: what the caller asked for (immutable), and
+ * what became of it. src/cri translates between these and the CRI messages.
+ */
+import type { ContainerId, SandboxId } from './ids.ts';
+import type { PortMapping } from './ports.ts';
+
+export type StringMap = Readonly<Record<string, string>>;
+
+// ------------------------------------------------------------------ pod sandbox
+
+export interface SandboxMetadata {
+  readonly name: string;
+  readonly uid: string;
+  readonly namespace: string;
+  readonly attempt: number;
+}
+
+export type NamespaceMode = 'pod' | 'container' | 'node' | 'target';
+
+/** As requested, echoed by PodSandboxStatus: a difference makes the kubelet recreate the pod. */
+export interface NamespaceOptions {
+  readonly network: NamespaceMode;
+  readonly pid: NamespaceMode;
+  readonly ipc: NamespaceMode;
+  /** Container id, with pid "target". */
+  readonly targetId: string;
+}
+
+export interface DnsConfig {
+  readonly servers: readonly string[];
+  readonly searches: readonly string[];
+  readonly options: readonly string[];
+}
+
+export interface SandboxConfig {
+  readonly metadata: SandboxMetadata;
+  readonly hostname: string;
+  /** Absolute folder for container logs, or empty. */
+  readonly logDirectory: string;
+  readonly dns: DnsConfig | undefined;
+  readonly portMappings: readonly PortMapping[];
+  readonly labels: StringMap;
+  readonly annotations: StringMap;
+  readonly cgroupParent: string;
+  readonly sysctls: StringMap;
+  readonly namespaces: NamespaceOptions;
+  /** Sum over the pod's containers plus overhead, when the kubelet says so; sizes the VM. */
+  readonly resources: LinuxResources | undefined;
+  readonly overhead: LinuxResources | undefined;
+}
+
+export type SandboxState = 'ready' | 'notready';
+
+export interface TraceStep {
+  readonly name: string;
+  readonly ms: number;
+}
+
+/** A snapshot; the service hands out fresh ones. */
+export interface Sandbox {
+  readonly id: SandboxId;
+  readonly config: SandboxConfig;
+  /** As in RunPodSandbox: empty means the default handler. */
+  readonly runtimeHandler: string;
+  /** Nanoseconds since the epoch. */
+  readonly createdAt: bigint;
+  readonly state: SandboxState;
+  /** Why it is not ready; empty when ready or stopped on request. */
+  readonly reason: string;
+  /** Primary address first; empty once the network is torn down. */
+  readonly ips: readonly string[];
+  readonly vmId: string;
+  readonly vmOrigin: string;
+  /** Of QEMU, 0 when there is none. */
+  readonly pid: number;
+  readonly netns: string;
+  /** Where the time of RunPodSandbox went. */
+  readonly trace: readonly TraceStep[];
+}
+
+// ------------------------------------------------------------------ container
+
+export interface ContainerMetadata {
+  readonly name: string;
+  readonly attempt: number;
+}
+
+/** 0 or empty leaves a limit alone. */
+export interface LinuxResources {
+  readonly cpuPeriod: bigint;
+  readonly cpuQuota: bigint;
+  readonly cpuShares: bigint;
+  readonly memoryLimitBytes: bigint;
+  readonly memorySwapLimitBytes: bigint;
+  readonly oomScoreAdj: number;
+  readonly cpusetCpus: string;
+  readonly cpusetMems: string;
+  readonly hugepageLimits: readonly { readonly pageSize: string; readonly limit: bigint }[];
+  readonly unified: StringMap;
+}
+
+export type MountPropagation = 'private' | 'host-to-container' | 'bidirectional';
+
+export interface ContainerMount {
+  readonly containerPath: string;
+  readonly hostPath: string;
+  readonly readonly: boolean;
+  readonly selinuxRelabel: boolean;
+  readonly propagation: MountPropagation;
+  readonly recursiveReadonly: boolean;
+}
+
+export interface ContainerDevice {
+  readonly containerPath: string;
+  readonly hostPath: string;
+  readonly permissions: string;
+}
+
+export interface SeccompSelection {
+  readonly type: 'runtime-default' | 'unconfined' | 'localhost';
+  /** Path on the host, with "localhost". */
+  readonly localhostRef: string;
+}
+
+export interface ContainerSecurity {
+  readonly privileged: boolean;
+  /** Names with or without the CAP_ prefix; "ALL" is allowed in add and drop. */
+  readonly capabilities: {
+    readonly add: readonly string[];
+    readonly drop: readonly string[];
+    readonly addAmbient: readonly string[];
+  };
+  readonly namespaces: NamespaceOptions;
+  readonly runAsUser: number | undefined;
+  readonly runAsGroup: number | undefined;
+  readonly runAsUsername: string;
+  readonly supplementalGroups: readonly number[];
+  readonly strictSupplementalGroups: boolean;
+  readonly readonlyRootfs: boolean;
+  readonly noNewPrivileges: boolean;
+  readonly maskedPaths: readonly string[];
+  readonly readonlyPaths: readonly string[];
+  readonly seccomp: SeccompSelection;
+}
+
+export interface ContainerConfig {
+  readonly metadata: ContainerMetadata;
+  /** Any reference that ImageStatus would resolve. */
+  readonly image: string;
+  /** The name in the pod's specification, echoed. */
+  readonly userSpecifiedImage: string;
+  readonly imageAnnotations: StringMap;
+  readonly command: readonly string[];
+  readonly args: readonly string[];
+  readonly workingDir: string;
+  readonly env: readonly { readonly key: string; readonly value: string }[];
+  readonly mounts: readonly ContainerMount[];
+  readonly devices: readonly ContainerDevice[];
+  readonly labels: StringMap;
+  readonly annotations: StringMap;
+  /** Relative to the sandbox's log directory; empty: no log file. */
+  readonly logPath: string;
+  readonly stdin: boolean;
+  readonly stdinOnce: boolean;
+  readonly tty: boolean;
+  readonly resources: LinuxResources | undefined;
+  readonly security: ContainerSecurity;
+  /** Linux signal number, or undefined for the image's or SIGTERM. */
+  readonly stopSignal: number | undefined;
+}
+
+export type ContainerState = 'created' | 'running' | 'exited' | 'unknown';
+
+export interface Container {
+  readonly id: ContainerId;
+  readonly sandboxId: SandboxId;
+  readonly config: ContainerConfig;
+  readonly state: ContainerState;
+  /** Nanoseconds since the epoch; 0 when it has not happened. */
+  readonly createdAt: bigint;
+  readonly startedAt: bigint;
+  readonly finishedAt: bigint;
+  readonly exitCode: number;
+  /** Completed, Error, OOMKilled, StartError; empty unless exited. */
+  readonly reason: string;
+  readonly message: string;
+  /** sha256:<hex>, equal to Image.id. */
+  readonly imageId: string;
+  /** name@sha256:... of the image when it has one, else its id. */
+  readonly imageRef: string;
+  /** Absolute, or empty without a log file. */
+  readonly logPath: string;
+  readonly user: { readonly uid: number; readonly gid: number; readonly supplementalGroups: readonly number[] };
+  /** Effective: of the config, the image, or SIGTERM. */
+  readonly stopSignal: number;
+  /** In the guest; 0 unless running. */
+  readonly pid: number;
+  readonly resources: LinuxResources | undefined;
+  readonly trace: readonly TraceStep[];
+}
+
+export interface ExecResult {
+  readonly stdout: Uint8Array;
+  readonly stderr: Uint8Array;
+  readonly exitCode: number;
+}
+
+// ------------------------------------------------------------------ what the domain offers
+
+/**
+ * The domain's face towards src/cri. Ids are whole; resolve prefixes with `resolve*` first.
+ * Every method throws AppError: not-found for unknown ids unless it says otherwise.
+ */
+export interface PodSandboxes {
+  /** Undone completely when it fails or the signal aborts. */
+  run(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId>;
+  /** Stops all containers at once, tears the network down, ends the VM. Idempotent; unknown ids are fine. */
+  stop(id: string): Promise<void>;
+  /** Stops if needed, then forgets it with all its containers. Unknown ids are fine. */
+  remove(id: string): Promise<void>;
+  get(id: string): Sandbox;
+  list(): readonly Sandbox[];
+  /** The whole id that starts with `prefix`; undefined when there is none, `invalid` when there are several. */
+  resolve(prefix: string): SandboxId | undefined;
+}
+
+export interface Containers {
+  create(sandboxId: SandboxId, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId>;
+  /** failed-precondition unless created. */
+  start(id: ContainerId, signal: AbortSignal): Promise<void>;
+  /** Stop signal, `timeoutSeconds` of grace, SIGKILL. Not running is fine; unknown ids are fine. */
+  stop(id: string, timeoutSeconds: number, signal: AbortSignal): Promise<void>;
+  /** Kills if it runs. Unknown ids are fine. */
+  remove(id: string): Promise<void>;
+  get(id: string): Container;
+  list(): readonly Container[];
+  resolve(prefix: string): ContainerId | undefined;
+  /** failed-precondition unless running. */
+  reopenLog(id: ContainerId): Promise<void>;
+  /** `timeoutSeconds` 0 means none; `deadline` when it passes, and the whole tree is killed. */
+  execSync(id: ContainerId, command: readonly string[], timeoutSeconds: number, signal: AbortSignal): Promise<ExecResult>;
+}
