@@ -43,9 +43,7 @@ function fieldFact(message: Message, field: Field): readonly [number, string, st
     if (key === undefined || value === undefined) throw new Error('a map entry has two fields');
     return [field.number, `map<${scalar(key)}, ${scalar(value)}>`, 'singular'];
   }
-  const nested = message.enumType.some((type) => type.name === field.typeName);
-  const type = nested ? `${message.name}.${field.typeName}` : scalar(field);
-  return [field.number, type, field.label === 'LABEL_REPEATED' ? 'repeated' : 'singular'];
+  return [field.number, scalar(field), field.label === 'LABEL_REPEATED' ? 'repeated' : 'singular'];
 }
 
 function enumFact(type: EnumType): Record<string, number> {
