@@ -1,0 +1,292 @@
+//! The command line. It is visible in /proc to everybody on the host and therefore holds no secrets.
+
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use lexopt::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::limits::Limit;
+
+pub const USAGE: &str = "\
+Usage: kelyfos-jailer run [options] -- PROGRAM [ARGUMENT...]
+       kelyfos-jailer hold --name NAME --size BYTES
+       kelyfos-jailer seal PATH
+       kelyfos-jailer bind [--read-only] [--propagation private|slave] SOURCE TARGET
+
+run: become PROGRAM inside a jail
+  --uid N, --gid N      unprivileged user and group of this pod (required)
+  --netns PATH          network namespace to join (required)
+  --cgroup PATH         cgroup folder to join; repeat it for each v1 hierarchy
+  --jail-dir DIR        /run in the jail, writable, given to the user
+  --share DIR           /share in the jail, writable; later mounts below it show up
+  --disks DIR           /disks in the jail, read-only
+  --scratch FILE        writable file below --disks, given to the user
+  --guest DIR           /guest in the jail, read-only
+  --read-only PATH      one more path to show, at the same place, read-only
+  --tap NAME            tap of the network namespace, opened as descriptor 10
+  --memory PATH         opened for reading and writing as descriptor 11
+  --state-file PATH     opened for reading as descriptor 12
+  --kvm                 give the user /dev/kvm
+  --rlimit LIST         NAME=N or NAME=SOFT:HARD, comma-separated
+  --file-capabilities   keep CHOWN, DAC_OVERRIDE, FOWNER, FSETID and MKNOD, for 9p
+
+hold: keep a memory file of BYTES open as descriptor 3 until killed
+seal: make such a file (/proc/PID/fd/3) unchangeable for ever
+bind: mount SOURCE at TARGET without devices and setuid, in one step
+";
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct RunRequest {
+    pub uid: u32,
+    pub gid: u32,
+    pub netns: PathBuf,
+    pub cgroups: Vec<PathBuf>,
+    pub jail_dir: Option<PathBuf>,
+    pub share: Option<PathBuf>,
+    pub disks: Option<PathBuf>,
+    pub scratch: Option<PathBuf>,
+    pub guest: Option<PathBuf>,
+    pub read_only: Vec<PathBuf>,
+    pub tap: Option<CString>,
+    pub memory: Option<PathBuf>,
+    pub state_file: Option<PathBuf>,
+    pub kvm: bool,
+    pub limits: Vec<Limit>,
+    pub file_capabilities: bool,
+    /// The program and its arguments, never empty.
+    pub argv: Vec<CString>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// What is mounted below the source later stays out.
+    #[default]
+    Private,
+    /// What is mounted below the source later appears below the target.
+    Slave,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct BindRequest {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub read_only: bool,
+    pub propagation: Propagation,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    Run(Box<RunRequest>),
+    Hold { name: CString, size: u64 },
+    Seal { path: PathBuf },
+    Bind(BindRequest),
+    Help,
+    Version,
+}
+
+pub fn parse(arguments: impl IntoIterator<Item = OsString, IntoIter: 'static>) -> Result<Command> {
+    let mut parser = lexopt::Parser::from_args(arguments);
+    match parser.next().map_err(usage)? {
+        Some(Value(word)) => match word.to_str() {
+            Some("run") => run(parser),
+            Some("hold") => hold(parser),
+            Some("seal") => seal(parser),
+            Some("bind") => bind(parser),
+            _ => Err(Error::Usage(format!("unknown command {}", word.display()))),
+        },
+        Some(Short('h') | Long("help")) => Ok(Command::Help),
+        Some(Short('V') | Long("version")) => Ok(Command::Version),
+        Some(other) => Err(usage(other.unexpected())),
+        None => Err(Error::Usage("no command given, see --help".into())),
+    }
+}
+
+fn run(mut parser: lexopt::Parser) -> Result<Command> {
+    let mut request = RunRequest::default();
+    let (mut uid, mut gid, mut netns) = (None, None, None);
+    while let Some(argument) = parser.next().map_err(usage)? {
+        match argument {
+            Long("uid") => uid = Some(identity("--uid", &mut parser)?),
+            Long("gid") => gid = Some(identity("--gid", &mut parser)?),
+            Long("netns") => netns = Some(path("--netns", &mut parser)?),
+            Long("cgroup") => request.cgroups.push(path("--cgroup", &mut parser)?),
+            Long("jail-dir") => request.jail_dir = Some(path("--jail-dir", &mut parser)?),
+            Long("share") => request.share = Some(path("--share", &mut parser)?),
+            Long("disks") => request.disks = Some(path("--disks", &mut parser)?),
+            Long("scratch") => request.scratch = Some(path("--scratch", &mut parser)?),
+            Long("guest") => request.guest = Some(path("--guest", &mut parser)?),
+            Long("read-only") => request.read_only.push(path("--read-only", &mut parser)?),
+            Long("tap") => request.tap = Some(interface(&mut parser)?),
+            Long("memory") => request.memory = Some(path("--memory", &mut parser)?),
+            Long("state-file") => request.state_file = Some(path("--state-file", &mut parser)?),
+            Long("kvm") => request.kvm = true,
+            Long("rlimit") => {
+                let list = parser.value().map_err(usage)?.string().map_err(usage)?;
+                for item in list.split(',') {
+                    request.limits.push(item.parse().map_err(Error::Usage)?);
+                }
+            }
+            Long("file-capabilities") => request.file_capabilities = true,
+            Value(program) => {
+                // lexopt hands out the first word after `--`; all that follows belongs to the program.
+                request.argv.push(c_string(program)?);
+                for word in parser.raw_args().map_err(usage)? {
+                    request.argv.push(c_string(word)?);
+                }
+            }
+            other => return Err(usage(other.unexpected())),
+        }
+    }
+    request.uid = uid.ok_or_else(|| missing("--uid"))?;
+    request.gid = gid.ok_or_else(|| missing("--gid"))?;
+    request.netns = netns.ok_or_else(|| missing("--netns"))?;
+    if request.argv.is_empty() {
+        return Err(missing("the program to run, after --"));
+    }
+    if let Some(scratch) = &request.scratch {
+        let inside = request
+            .disks
+            .as_deref()
+            .and_then(|disks| scratch.strip_prefix(disks).ok());
+        if !inside.is_some_and(is_one_name) {
+            return Err(Error::Usage(
+                "--scratch must be a file directly in the folder given by --disks".into(),
+            ));
+        }
+    }
+    Ok(Command::Run(Box::new(request)))
+}
+
+fn hold(mut parser: lexopt::Parser) -> Result<Command> {
+    let (mut name, mut size) = (None, None);
+    while let Some(argument) = parser.next().map_err(usage)? {
+        match argument {
+            Long("name") => name = Some(c_string(parser.value().map_err(usage)?)?),
+            Long("size") => size = Some(number("--size", &mut parser)?),
+            other => return Err(usage(other.unexpected())),
+        }
+    }
+    let size = size.ok_or_else(|| missing("--size"))?;
+    if size == 0 || i64::try_from(size).is_err() {
+        return Err(Error::Usage(format!("--size: {size} is not a size of memory in bytes")));
+    }
+    Ok(Command::Hold {
+        name: name.ok_or_else(|| missing("--name"))?,
+        size,
+    })
+}
+
+fn seal(mut parser: lexopt::Parser) -> Result<Command> {
+    let mut words = positional(&mut parser, |argument| Err(usage(argument.unexpected())))?;
+    match (words.pop(), words.pop()) {
+        (Some(path), None) => Ok(Command::Seal { path }),
+        _ => Err(Error::Usage("seal takes one path".into())),
+    }
+}
+
+fn bind(mut parser: lexopt::Parser) -> Result<Command> {
+    let mut request = BindRequest::default();
+    let mut words = Vec::new();
+    while let Some(argument) = parser.next().map_err(usage)? {
+        match argument {
+            Long("read-only") => request.read_only = true,
+            Long("propagation") => {
+                let word = parser.value().map_err(usage)?;
+                request.propagation = match word.to_str() {
+                    Some("private") => Propagation::Private,
+                    Some("slave") => Propagation::Slave,
+                    _ => {
+                        return Err(Error::Usage(format!(
+                            "--propagation: {} is neither private nor slave",
+                            word.display()
+                        )));
+                    }
+                };
+            }
+            Value(word) => words.push(absolute("bind", word)?),
+            other => return Err(usage(other.unexpected())),
+        }
+    }
+    match <[PathBuf; 2]>::try_from(words) {
+        Ok([source, target]) => Ok(Command::Bind(BindRequest {
+            source,
+            target,
+            ..request
+        })),
+        Err(_) => Err(Error::Usage("bind takes a source and a target".into())),
+    }
+}
+
+fn positional(parser: &mut lexopt::Parser, mut option: impl FnMut(lexopt::Arg) -> Result<()>) -> Result<Vec<PathBuf>> {
+    let mut words = Vec::new();
+    while let Some(argument) = parser.next().map_err(usage)? {
+        match argument {
+            Value(word) => words.push(PathBuf::from(word)),
+            other => option(other)?,
+        }
+    }
+    Ok(words)
+}
+
+fn usage(error: lexopt::Error) -> Error {
+    Error::Usage(error.to_string())
+}
+
+fn missing(what: &str) -> Error {
+    Error::Usage(format!("{what} is missing"))
+}
+
+fn number<T: std::str::FromStr>(option: &str, parser: &mut lexopt::Parser) -> Result<T> {
+    let text = parser.value().map_err(usage)?.string().map_err(usage)?;
+    text.parse()
+        .map_err(|_| Error::Usage(format!("{option}: {text} is not a number that fits")))
+}
+
+/// 0 would be root, and the last number means "leave it" to the kernel.
+fn identity(option: &str, parser: &mut lexopt::Parser) -> Result<u32> {
+    match number(option, parser)? {
+        id @ (0 | u32::MAX) => Err(Error::Usage(format!("{option}: {id} is not an unprivileged id"))),
+        id => Ok(id),
+    }
+}
+
+fn interface(parser: &mut lexopt::Parser) -> Result<CString> {
+    let name = c_string(parser.value().map_err(usage)?)?;
+    if name.is_empty() || name.as_bytes().len() >= libc::IFNAMSIZ {
+        return Err(Error::Usage(format!(
+            "--tap: {} is not an interface name",
+            name.to_string_lossy()
+        )));
+    }
+    Ok(name)
+}
+
+fn path(option: &str, parser: &mut lexopt::Parser) -> Result<PathBuf> {
+    absolute(option, parser.value().map_err(usage)?)
+}
+
+/// Relative paths and `..` would mean something else once the root has changed.
+fn absolute(option: &str, word: OsString) -> Result<PathBuf> {
+    let path = PathBuf::from(word);
+    let plain = path
+        .components()
+        .all(|part| !matches!(part, std::path::Component::ParentDir));
+    if path.is_absolute() && plain && !path.as_os_str().as_bytes().contains(&0) {
+        Ok(path)
+    } else {
+        Err(Error::Usage(format!(
+            "{option}: {} is not an absolute path without ..",
+            path.display()
+        )))
+    }
+}
+
+fn is_one_name(path: &Path) -> bool {
+    path.components().count() == 1
+}
+
+fn c_string(word: OsString) -> Result<CString> {
+    CString::new(word.into_vec()).map_err(|_| Error::Usage("an argument holds a zero byte".into()))
+}

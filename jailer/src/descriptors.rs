@@ -1,0 +1,94 @@
+//! Descriptors that QEMU inherits, by fixed number. They are opened here, as root, because inside the
+//! jail neither the paths nor the right to open them exist.
+
+use std::ffi::CStr;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
+use crate::sys;
+
+pub const TAP: RawFd = 10;
+pub const MEMORY: RawFd = 11;
+pub const STATE_FILE: RawFd = 12;
+
+/// Descriptors below this are moved up when opened, out of the way of the fixed numbers.
+const FIRST_FREE: RawFd = 20;
+
+#[derive(Default)]
+pub struct Inherited {
+    pub tap: Option<OwnedFd>,
+    pub memory: Option<OwnedFd>,
+    pub state_file: Option<OwnedFd>,
+}
+
+/// Closes what the parent left open, except for stdio.
+pub fn close_inherited() -> Result<()> {
+    sys::close_range(3, libc::c_uint::MAX).during("close descriptors")
+}
+
+pub fn open_memory(path: &Path) -> Result<OwnedFd> {
+    sys::open(path, libc::O_RDWR).at("open memory", path)
+}
+
+/// Opened through a read-only mount of just this file: QEMU could otherwise reopen
+/// /proc/self/fd/12 for writing, which CAP_DAC_OVERRIDE would allow, and change a template.
+pub fn open_state_file(path: &Path) -> Result<OwnedFd> {
+    let mount = sys::open_tree(path, false).at("open state file", path)?;
+    sys::set_mount(mount.as_fd(), libc::MOUNT_ATTR_RDONLY, libc::MS_PRIVATE, false)
+        .at("make state file read-only", path)?;
+    let through = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+    sys::open(&through, libc::O_RDONLY).at("open state file", path)
+}
+
+/// Attaches to a tap that exists in the network namespace this process has joined.
+pub fn open_tap(name: &CStr) -> Result<OwnedFd> {
+    let shown = PathBuf::from(name.to_string_lossy().into_owned());
+    // TUNSETIFF would silently make a missing tap, which then vanishes with QEMU.
+    // SAFETY: `name` is a terminated string.
+    if unsafe { libc::if_nametoindex(name.as_ptr()) } == 0 {
+        return Err(std::io::Error::last_os_error()).at("find tap", shown);
+    }
+    let device = Path::new("/dev/net/tun");
+    let tap = sys::open(device, libc::O_RDWR | libc::O_NONBLOCK).at("open tap", device)?;
+    // SAFETY: all zeroes is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.to_bytes()) {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    // SAFETY: `request` is the structure that TUNSETIFF reads and writes.
+    sys::check(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
+        .at("attach to tap", shown)?;
+    Ok(tap)
+}
+
+impl Inherited {
+    /// Puts each at its number and closes everything else but stdio.
+    pub fn place(self) -> Result<()> {
+        let wanted = [(TAP, self.tap), (MEMORY, self.memory), (STATE_FILE, self.state_file)];
+        // Out of the way first: an opened descriptor may have got one of the fixed numbers by chance.
+        let mut moved = Vec::new();
+        for (number, descriptor) in wanted {
+            if let Some(descriptor) = descriptor {
+                // SAFETY: a plain call with a descriptor that is open.
+                let high = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FIRST_FREE) };
+                moved.push((number, sys::check(high).during("move descriptor")?));
+            }
+        }
+        sys::close_range(3, FIRST_FREE as libc::c_uint - 1).during("close descriptors")?;
+        for (number, high) in moved {
+            // SAFETY: `high` was opened just above and is closed below.
+            let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(high) };
+            sys::place(&descriptor, number).during("place descriptor")?;
+        }
+        sys::close_range(FIRST_FREE as libc::c_uint, libc::c_uint::MAX).during("close descriptors")
+    }
+}
+
+/// Gives a file or folder to the pod's user.
+pub fn give(path: &Path, uid: u32, gid: u32, mode: u32) -> Result<()> {
+    std::os::unix::fs::lchown(path, Some(uid), Some(gid)).at("give to user", path)?;
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).at("set mode", path)
+}

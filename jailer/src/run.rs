@@ -1,0 +1,116 @@
+//! The order of things. Each step needs a right or a path that a later one gives up.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::path::PathBuf;
+
+use crate::capabilities::{self, FOR_FILES, NONE};
+use crate::cli::RunRequest;
+use crate::descriptors::{self, Inherited};
+use crate::error::{Context, Error, Result};
+use crate::{jail, limits, mounts, namespaces};
+
+/// Where a program without a slash in its name is looked for, and the whole of its environment.
+const PROGRAM_FOLDERS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
+const ENVIRONMENT: &CStr = c"PATH=/usr/local/bin:/usr/bin";
+
+pub fn run(request: &RunRequest) -> Result<Infallible> {
+    descriptors::close_inherited()?;
+    reset_process();
+    limits::forbid_core_dumps()?;
+    namespaces::lead_session()?;
+    namespaces::leave_keyring()?;
+    // First of all that costs memory, so that it is accounted to the pod.
+    for folder in &request.cgroups {
+        namespaces::join_cgroup(folder)?;
+    }
+    namespaces::join_network(&request.netns)?;
+    let inherited = Inherited {
+        tap: request.tap.as_deref().map(descriptors::open_tap).transpose()?,
+        memory: request.memory.as_deref().map(descriptors::open_memory).transpose()?,
+        state_file: request
+            .state_file
+            .as_deref()
+            .map(descriptors::open_state_file)
+            .transpose()?,
+    };
+    namespaces::leave_host()?;
+    mounts::detach_propagation()?;
+    jail::build(request)?.enter()?;
+    inherited.place()?;
+    // QEMU's sockets and logs are for the daemon alone; 9p sets the modes the guest asks for itself.
+    // SAFETY: a plain number.
+    unsafe { libc::umask(0o077) };
+    limits::apply(&request.limits)?;
+    let keep = if request.file_capabilities { FOR_FILES } else { NONE };
+    capabilities::drop_privileges(request.uid, request.gid, keep)?;
+    execute(&request.argv)
+}
+
+/// What a program inherits besides descriptors: ignored signals (the runtime of this one ignores
+/// SIGPIPE), the signal mask. The file mode mask is off until the jail's own files are made.
+fn reset_process() {
+    // SAFETY: plain calls; the set is initialised before it is used. Signals that cannot be changed are left alone.
+    unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::umask(0);
+    }
+}
+
+fn execute(argv: &[CString]) -> Result<Infallible> {
+    let Some(program) = argv.first() else {
+        return Err(Error::Usage("no program given".into()));
+    };
+    let mut pointers: Vec<*const libc::c_char> = argv.iter().map(|word| word.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    let environment = [ENVIRONMENT.as_ptr(), std::ptr::null()];
+    let mut last = io::Error::from_raw_os_error(libc::ENOENT);
+    for candidate in candidates(program) {
+        // SAFETY: both lists are terminated by a null pointer and their strings outlive the call.
+        unsafe { libc::execve(candidate.as_ptr(), pointers.as_ptr(), environment.as_ptr()) };
+        last = io::Error::last_os_error();
+        if last.raw_os_error() != Some(libc::ENOENT) {
+            break;
+        }
+    }
+    Err(last).at("execute", PathBuf::from(program.to_string_lossy().into_owned()))
+}
+
+fn candidates(program: &CStr) -> Vec<CString> {
+    if program.to_bytes().contains(&b'/') {
+        return vec![program.to_owned()];
+    }
+    PROGRAM_FOLDERS
+        .iter()
+        .filter_map(|folder| {
+            let mut path = folder.as_bytes().to_vec();
+            path.push(b'/');
+            path.extend_from_slice(program.to_bytes());
+            CString::new(path).ok()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_looked_for_in_the_jail() {
+        assert_eq!(
+            candidates(c"qemu"),
+            [c"/usr/local/bin/qemu".to_owned(), c"/usr/bin/qemu".to_owned()]
+        );
+    }
+
+    #[test]
+    fn a_path_is_taken_as_it_is() {
+        assert_eq!(candidates(c"/opt/qemu"), [c"/opt/qemu".to_owned()]);
+    }
+}
