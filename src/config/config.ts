@@ -1,0 +1,109 @@
+import type { LogLevel } from '../platform/log.ts';
+import type { ConfigFile } from './schema.ts';
+import { parseDuration, parseSize } from './units.ts';
+
+/** Size and options of the VMs that a handler makes. */
+export interface VmClass {
+  readonly name: string;
+  readonly vcpus: number;
+  /** A ceiling: guest memory costs nothing until it is written. */
+  readonly memoryBytes: number;
+  /** Paused clones to keep ready. */
+  readonly pool: number;
+  /** Room for the writable layers of a pod, sparse. */
+  readonly scratchBytes: number;
+  /** How often a pooled clone rehearses a claim before it is paused. */
+  readonly rehearse: number;
+}
+
+/** The configuration as the rest of the daemon takes it: units resolved, names checked, frozen. */
+export interface Config {
+  readonly root: string;
+  readonly state: string;
+  readonly socket: string;
+  readonly defaultHandler: string;
+  readonly cgroupDriver: 'auto' | 'systemd' | 'cgroupfs';
+  readonly logLevel: LogLevel;
+  readonly cni: { readonly confDir: string; readonly binDirs: readonly string[] };
+  readonly images: {
+    readonly registriesConf: string;
+    readonly policy: string;
+    readonly maxUnpackedBytes: number;
+    readonly progressTimeoutMs: number;
+    readonly skopeo: string;
+    readonly mkfsErofs: string;
+  };
+  readonly vm: {
+    readonly accelerator: 'auto' | 'kvm' | 'tcg';
+    readonly qemu: string;
+    readonly jailer: string;
+    readonly guest: string;
+    readonly bootTimeoutMs: number;
+    readonly classes: ReadonlyMap<string, VmClass>;
+  };
+  /** Handler name to the VM class it stands for. The default handler is among them. */
+  readonly handlers: ReadonlyMap<string, VmClass>;
+  readonly hostRuntime: { readonly endpoint: string } | undefined;
+  readonly streaming: { readonly address: string; readonly port: number };
+  readonly metrics: { readonly address: string };
+}
+
+/** The schema has checked the text already. */
+function bytes(text: string): number {
+  return parseSize(text) ?? Number.NaN;
+}
+
+function milliseconds(text: string): number {
+  return parseDuration(text) ?? Number.NaN;
+}
+
+/** Units resolved and references followed; `checkReferences` has found nothing. */
+export function compileConfig(file: ConfigFile): Config {
+  const classes = new Map<string, VmClass>(
+    Object.entries(file.vm.classes).map(([name, vmClass]) => [
+      name,
+      Object.freeze({
+        name,
+        vcpus: vmClass.vcpus,
+        memoryBytes: bytes(vmClass.memory),
+        pool: vmClass.pool,
+        scratchBytes: bytes(vmClass.scratch),
+        rehearse: vmClass.rehearse,
+      }),
+    ]),
+  );
+  const handlers = new Map<string, VmClass>();
+  for (const [name, handler] of Object.entries(file.handlers)) {
+    const vmClass = classes.get(handler.class);
+    if (vmClass !== undefined) handlers.set(name, vmClass);
+  }
+  return Object.freeze({
+    root: file.root,
+    state: file.state,
+    socket: file.socket,
+    defaultHandler: file.default_handler,
+    cgroupDriver: file.cgroup_driver,
+    logLevel: file.log.level,
+    cni: { confDir: file.cni.conf_dir, binDirs: file.cni.bin_dirs },
+    images: {
+      registriesConf: file.images.registries_conf,
+      policy: file.images.policy,
+      maxUnpackedBytes: bytes(file.images.max_unpacked),
+      progressTimeoutMs: milliseconds(file.images.progress_timeout),
+      skopeo: file.images.skopeo,
+      mkfsErofs: file.images.mkfs_erofs,
+    },
+    vm: {
+      accelerator: file.vm.accelerator,
+      qemu: file.vm.qemu,
+      jailer: file.vm.jailer,
+      guest: file.vm.guest,
+      bootTimeoutMs: milliseconds(file.vm.boot_timeout),
+      classes,
+    },
+    handlers,
+    hostRuntime: file.host_runtime.endpoint === undefined ? undefined : { endpoint: file.host_runtime.endpoint },
+    streaming: file.streaming,
+    metrics: file.metrics,
+  });
+}
