@@ -22,7 +22,8 @@ module.exports = {
     {
       name: 'bottom-row-not-sideways-or-up',
       severity: 'error',
-      comment: 'What an adapter needs from a neighbour comes in through its constructor, typed by an interface of its own.',
+      comment:
+        'What an adapter needs from a neighbour comes in through its constructor, typed by an interface of its own.',
       from: { path: `^src/(${bottomRow.join('|')})/` },
       to: { path: '^src/', pathNot: '^src/($1|platform)/' },
     },
