@@ -1,0 +1,283 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { CleanupStack } from '../platform/cleanup-stack.ts';
+import { abortError, AppError, messageOf, wrap } from '../platform/errors.ts';
+import type { KeyedMutex } from '../platform/keyed-mutex.ts';
+import type { Log } from '../platform/log.ts';
+import { nowNs, type ContainerEnd } from './container-end.ts';
+import { containerSpec } from './container-spec.ts';
+import { execSync } from './exec-sync.ts';
+import { guestHostname } from './guest-setup.ts';
+import { newContainerId, type ContainerId, type SandboxId } from './ids.ts';
+import type { Container, ContainerConfig, Containers, ExecResult } from './model.ts';
+import type { Image, Images, Vm } from './ports.ts';
+import type { ContainerRecord } from './records.ts';
+import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
+import { signalNumber, sigkill } from './signals.ts';
+import { Trace } from './trace.ts';
+import { bindVolumes, unbindVolumes } from './volumes.ts';
+
+export interface ContainerServiceOptions {
+  readonly registry: Registry;
+  readonly images: Images;
+  readonly end: ContainerEnd;
+  /** One lock per sandbox id, shared with the sandbox service. */
+  readonly locks: KeyedMutex;
+  readonly log: Log;
+}
+
+/** After SIGKILL the exit and the last output must arrive within this time. */
+const killedMs = 30_000;
+
+/** The life of containers inside ready sandboxes. */
+export class ContainerService implements Containers {
+  readonly #options: ContainerServiceOptions;
+
+  constructor(options: ContainerServiceOptions) {
+    this.#options = options;
+  }
+
+  create(sandboxId: SandboxId, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId> {
+    const { registry, images, locks } = this.#options;
+    return locks.run(sandboxId, async () => {
+      const sandbox = registry.sandbox(sandboxId);
+      const vm = readyVm(sandbox);
+      const image = images.find(config.image);
+      if (image === undefined) throw new AppError('not-found', `image "${config.image}" is not present; pull it first`);
+      const twin = [...sandbox.containers].find(({ record }) => sameName(record.config, config));
+      if (twin !== undefined) {
+        throw new AppError('already-exists', `container name "${config.metadata.name}" attempt ${String(config.metadata.attempt)} is taken by "${twin.record.id}"`);
+      }
+      return this.#make(sandbox, vm, image, config, signal);
+    });
+  }
+
+  start(id: ContainerId, signal: AbortSignal): Promise<void> {
+    const { registry, locks, end } = this.#options;
+    const entry = registry.container(id);
+    return locks.run(entry.record.sandboxId, async () => {
+      const { phase } = registry.container(id).record;
+      if (phase !== 'created') throw new AppError('failed-precondition', `container "${id}" is ${phase}, only a created one can be started`);
+      const vm = readyVm(entry.sandbox);
+      const trace = new Trace();
+      try {
+        const startedAt = await trace.step('start in guest', () => vm.agent.startContainer(id, signal));
+        await registry.updateContainer(id, { phase: 'running', startedAt, trace: [...entry.record.trace, ...trace.steps] });
+      } catch (error) {
+        // Cancelled or cut off: the program may run. Only the agent's own refusal says that it does not.
+        if (!(error instanceof AppError) || error.kind !== 'failed-precondition') throw error;
+        await end.startFailed(entry, messageOf(error));
+        throw wrap(error, `start container "${entry.record.config.metadata.name}"`);
+      }
+      end.watch(entry, absoluteLogPath(entry));
+    });
+  }
+
+  async stop(id: string, timeoutSeconds: number, signal: AbortSignal): Promise<void> {
+    const entry = this.#options.registry.findContainer(id);
+    if (entry?.record.phase !== 'running') return;
+    const { agent } = readyVm(entry.sandbox);
+    if (timeoutSeconds > 0) {
+      if (!entry.stopSignalSent) {
+        entry.stopSignalSent = true;
+        await agent.signalContainer(entry.record.id, entry.record.stopSignal, false, signal);
+      }
+      if (await exitsWithin(entry, timeoutSeconds * 1000, signal)) return;
+    }
+    if (signal.aborted) throw abortError(signal, `stop container "${id}"`);
+    await this.#kill(entry);
+  }
+
+  async remove(id: string): Promise<void> {
+    const { registry, locks } = this.#options;
+    const entry = registry.findContainer(id);
+    if (entry === undefined) return;
+    await locks.run(entry.record.sandboxId, async () => {
+      if (registry.findContainer(id) === undefined) return; // removed while waiting
+      const { vm } = entry.sandbox;
+      if (vm !== undefined && entry.sandbox.record.phase === 'ready') {
+        if (entry.record.phase === 'running') await this.#kill(entry);
+        await entry.pump?.stop();
+        await vm.agent.removeContainer(entry.record.id);
+        await unbindVolumes(vm.share, entry.record.id);
+        await this.#releaseDisk(entry.sandbox, vm, entry.record.disk, entry);
+      }
+      await registry.removeContainer(entry.record.id);
+    });
+  }
+
+  get(id: string): Container {
+    return snapshot(this.#options.registry.container(id));
+  }
+
+  list(): readonly Container[] {
+    return this.#options.registry.containers().filter(({ record }) => record.phase !== 'creating').map(snapshot);
+  }
+
+  resolve(prefix: string): ContainerId | undefined {
+    return this.#options.registry.resolveContainer(prefix);
+  }
+
+  async reopenLog(id: ContainerId): Promise<void> {
+    const entry = this.#options.registry.container(id);
+    if (entry.record.phase !== 'running' || entry.pump === undefined) {
+      throw new AppError('failed-precondition', `container "${id}" is ${entry.record.phase}, only the log of a running one can be reopened`);
+    }
+    await entry.pump.reopen();
+  }
+
+  async execSync(id: ContainerId, command: readonly string[], timeoutSeconds: number, signal: AbortSignal): Promise<ExecResult> {
+    const entry = this.#options.registry.container(id);
+    if (entry.record.phase !== 'running') {
+      throw new AppError('failed-precondition', `container "${id}" is ${entry.record.phase}, only a running one can execute a command`);
+    }
+    return execSync(readyVm(entry.sandbox).agent, { containerId: id, command, timeoutSeconds, log: this.#options.log }, signal);
+  }
+
+  async #make(sandbox: SandboxEntry, vm: Vm, image: Image, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId> {
+    const { registry } = this.#options;
+    const id = newContainerId();
+    const trace = new Trace();
+    const cleanup = new CleanupStack();
+    try {
+      cleanup.defer('record', () => registry.removeContainer(id));
+      const stopSignal = config.stopSignal ?? signalNumber(image.config.stopSignal);
+      const entry = await trace.step('record intent', () => registry.addContainer(newRecord(id, sandbox, image, config, stopSignal)));
+      const disk = await trace.step('attach image', () => this.#imageDisk(sandbox, vm, image, signal));
+      cleanup.defer('image disk', () => this.#releaseDisk(sandbox, vm, disk, entry));
+      await registry.updateContainer(id, { disk });
+      cleanup.defer('volumes', () => unbindVolumes(vm.share, id));
+      const volumes = await trace.step('bind volumes', () => bindVolumes(vm.share, id, config.mounts));
+      const spec = containerSpec({
+        id,
+        config,
+        image: image.config,
+        disk,
+        volumes,
+        hostname: guestHostname(sandbox.record.config),
+        seccompProfile: await readSeccompProfile(config),
+      });
+      cleanup.defer('container in the guest', () => vm.agent.removeContainer(id));
+      const { pid, user } = await trace.step('create in guest', () => vm.agent.createContainer(spec, signal));
+      if (signal.aborted) throw abortError(signal, 'create container');
+      await registry.updateContainer(id, {
+        phase: 'created',
+        createdAt: nowNs(),
+        guestPid: pid,
+        user: { uid: user?.uid ?? 0, gid: user?.gid ?? 0, supplementalGroups: user?.additionalGids ?? [] },
+        trace: trace.steps,
+      });
+      cleanup.commit();
+      return id;
+    } catch (error) {
+      const failure = wrap(error, `create container "${config.metadata.name}"`);
+      // What cannot be undone goes with the sandbox; the container itself never became visible.
+      await cleanup.unwind().catch((leftover: unknown) => {
+        this.#options.log.error({ containerId: id, sandboxId: sandbox.record.id, err: leftover }, 'a container that failed to be created could not be cleaned up');
+      });
+      throw failure;
+    }
+  }
+
+  /** The containers of one image in a pod share its disk. */
+  async #imageDisk(sandbox: SandboxEntry, vm: Vm, image: Image, signal: AbortSignal): Promise<string> {
+    const sharer = [...sandbox.containers].find(({ record }) => record.imageId === image.id && record.disk !== '');
+    return sharer?.record.disk ?? (await vm.attachDisk(this.#options.images.rootfs(image.id), signal));
+  }
+
+  async #releaseDisk(sandbox: SandboxEntry, vm: Vm, disk: string, leaving: ContainerEntry): Promise<void> {
+    const shared = [...sandbox.containers].some((entry) => entry !== leaving && entry.record.disk === disk);
+    if (disk !== '' && !shared) await vm.detachDisk(disk);
+  }
+
+  async #kill(entry: ContainerEntry): Promise<void> {
+    const limit = AbortSignal.timeout(killedMs);
+    await entry.sandbox.vm?.agent.signalContainer(entry.record.id, sigkill, true, limit);
+    if (!(await exitsWithin(entry, killedMs, limit))) {
+      throw new AppError('unavailable', `container "${entry.record.id}" survives SIGKILL for ${String(killedMs / 1000)} s`);
+    }
+  }
+}
+
+function readyVm(sandbox: SandboxEntry): Vm {
+  const { id, phase } = sandbox.record;
+  if (phase !== 'ready' || sandbox.vm === undefined) throw new AppError('failed-precondition', `pod sandbox "${id}" is not ready`);
+  return sandbox.vm;
+}
+
+/** True when the container exited; false when the time passed or the caller went. */
+async function exitsWithin(entry: ContainerEntry, ms: number, signal: AbortSignal): Promise<boolean> {
+  const waiting = new AbortController();
+  const patience = delay(ms, undefined, { signal: AbortSignal.any([signal, waiting.signal]) }).catch(() => undefined);
+  await Promise.race([entry.exited, patience]);
+  waiting.abort();
+  return entry.record.phase === 'exited';
+}
+
+function sameName(a: ContainerConfig, b: ContainerConfig): boolean {
+  return a.metadata.name === b.metadata.name && a.metadata.attempt === b.metadata.attempt;
+}
+
+export function absoluteLogPath({ record, sandbox }: ContainerEntry): string | undefined {
+  const folder = sandbox.record.config.logDirectory;
+  return record.config.logPath === '' || folder === '' ? undefined : join(folder, record.config.logPath);
+}
+
+async function readSeccompProfile({ security }: ContainerConfig): Promise<Uint8Array | undefined> {
+  const { type, localhostRef } = security.seccomp;
+  if (type !== 'localhost' || security.privileged) return undefined;
+  try {
+    return await readFile(localhostRef);
+  } catch (error) {
+    throw wrap(error, `seccomp profile "${localhostRef}"`, 'invalid');
+  }
+}
+
+function newRecord(id: ContainerId, sandbox: SandboxEntry, image: Image, config: ContainerConfig, stopSignal: number): ContainerRecord {
+  return {
+    id,
+    sandboxId: sandbox.record.id,
+    config,
+    phase: 'creating',
+    imageId: image.id,
+    imageRef: image.repoDigests[0] ?? image.id,
+    disk: '',
+    createdAt: nowNs(),
+    startedAt: 0n,
+    finishedAt: 0n,
+    exitCode: 0,
+    reason: '',
+    message: '',
+    user: { uid: 0, gid: 0, supplementalGroups: [] },
+    stopSignal,
+    guestPid: 0,
+    trace: [],
+  };
+}
+
+function snapshot(entry: ContainerEntry): Container {
+  const { record } = entry;
+  const { id, sandboxId, config, phase, createdAt, startedAt, finishedAt, exitCode, reason, message } = record;
+  const { imageId, imageRef, user, stopSignal, trace } = record;
+  return {
+    id,
+    sandboxId,
+    config,
+    state: phase === 'creating' ? 'unknown' : phase,
+    createdAt,
+    startedAt,
+    finishedAt,
+    exitCode,
+    reason,
+    message,
+    imageId,
+    imageRef,
+    logPath: absoluteLogPath(entry) ?? '',
+    user,
+    stopSignal,
+    pid: phase === 'running' ? record.guestPid : 0,
+    resources: config.resources,
+    trace,
+  };
+}

@@ -1,0 +1,212 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Exit, OutputRecord } from '../agent/gen/agent/v1/agent_pb.js';
+import { Channel } from '../agent/gen/agent/v1/agent_pb.js';
+import { AppError, messageOf } from '../platform/errors.ts';
+import type { Log } from '../platform/log.ts';
+import { AckQueue } from './ack-queue.ts';
+import { LogEncoder, nothingPending, type PendingLines } from './log-encoder.ts';
+import { bytesBehind, LogFile, type LogPosition } from './log-file.ts';
+
+/**
+ * How far a container's output is safely on disk. Written after the bytes and before the agent is
+ * told to forget them, so that a daemon killed anywhere in between loses and repeats nothing.
+ */
+export interface OutputCheckpoint {
+  readonly sequence: bigint;
+  /** Undefined until the log file was first opened, and for containers without one. */
+  readonly position: LogPosition | undefined;
+  readonly pending: PendingLines;
+}
+
+export const outputStart: OutputCheckpoint = { sequence: 0n, position: undefined, pending: nothingPending };
+
+/** What the pump reads from; GuestAgent has it. */
+export interface OutputSource {
+  output(requests: AsyncIterable<{ readonly id?: string; readonly acknowledged: bigint }>, signal: AbortSignal): AsyncIterable<OutputRecord>;
+}
+
+export interface OutputPumpOptions {
+  readonly source: OutputSource;
+  readonly containerId: string;
+  /** Absolute, or undefined when the output goes nowhere. */
+  readonly logPath: string | undefined;
+  readonly checkpoint: OutputCheckpoint;
+  readonly save: (checkpoint: OutputCheckpoint) => Promise<void>;
+  /** The container has ended and all its output is in the file. */
+  readonly onExit: (exit: Exit) => Promise<void>;
+  readonly log: Log;
+}
+
+/** Past this much unwritten output the pump reads no more from the guest. */
+const batchBytes = 512 * 1024;
+const retryMs = 50;
+/** Pause after a failure that is not a lost connection, such as a full disk. */
+const troubleMs = 1_000;
+
+/** Carries one container's output from the agent into its log file, until its exit. */
+export class OutputPump {
+  readonly #options: OutputPumpOptions;
+  readonly #stopped = new AbortController();
+  readonly #encoder: LogEncoder;
+  readonly #finished: Promise<void>;
+  #file: LogFile | undefined;
+  /** Bytes the encoder will produce again although an earlier daemon has written them. */
+  #skip = 0;
+  #batch: Buffer[] = [];
+  #batchSize = 0;
+  /** Last record that went into the encoder. */
+  #seen: bigint;
+  #written: bigint;
+  /** All writing happens in this chain, one step after the other. */
+  #writing: Promise<void> = Promise.resolve();
+  #flushScheduled = false;
+  #acks: AckQueue | undefined;
+
+  private constructor(options: OutputPumpOptions) {
+    this.#options = options;
+    this.#encoder = new LogEncoder(options.checkpoint.pending);
+    this.#seen = options.checkpoint.sequence;
+    this.#written = options.checkpoint.sequence;
+    this.#finished = this.#run();
+  }
+
+  static start(options: OutputPumpOptions): OutputPump {
+    return new OutputPump(options);
+  }
+
+  /** Ends the pump without an exit: the container is removed, or its VM is gone. What was read is written. */
+  async stop(): Promise<void> {
+    this.#stopped.abort(new AppError('cancelled', 'output pump stopped'));
+    await this.#finished;
+    await this.#enqueue(() => this.#writeBatch());
+    await this.#file?.close();
+    this.#file = undefined;
+  }
+
+  /** Goes on in a new file at the log path, which exists when this returns. */
+  async reopen(): Promise<void> {
+    await this.#enqueue(async () => {
+      await this.#writeBatch();
+      if (this.#file === undefined) return;
+      await this.#file.reopen();
+      await this.#options.save(this.#checkpoint(this.#seen, this.#encoder.pending));
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { log } = this.#options;
+    while (!this.#stopped.signal.aborted) {
+      try {
+        await this.#openFile();
+        if (await this.#session()) return;
+        await this.#pause(retryMs);
+      } catch (error) {
+        if (this.#stopped.signal.aborted) return;
+        const lost = error instanceof AppError && error.kind === 'unavailable';
+        if (!lost) log.warn({ err: error }, 'cannot read the output of a container, trying again');
+        await this.#pause(lost ? retryMs : troubleMs);
+      }
+    }
+  }
+
+  async #openFile(): Promise<void> {
+    const { logPath, checkpoint } = this.#options;
+    if (logPath === undefined || this.#file !== undefined) return;
+    if (checkpoint.position !== undefined) this.#skip = await bytesBehind(logPath, checkpoint.position);
+    this.#file = await LogFile.open(logPath);
+    // From here on a daemon that dies leaves a position behind that its successor can measure from.
+    if (checkpoint.position === undefined) await this.#options.save(this.#checkpoint(this.#written, this.#encoder.pending));
+  }
+
+  /** One Output call; true when the exit has been handled. */
+  async #session(): Promise<boolean> {
+    const acks = new AckQueue(this.#options.containerId, this.#written);
+    this.#acks = acks;
+    try {
+      for await (const record of this.#options.source.output(acks, this.#stopped.signal)) {
+        // The exit is handled again when that failed the first time; everything else only once.
+        if (record.sequence > this.#seen) this.#accept(record);
+        if (record.exit !== undefined) {
+          await this.#enqueue(() => this.#writeBatch());
+          await this.#file?.close();
+          this.#file = undefined;
+          await this.#options.onExit(record.exit);
+          acks.push(record.sequence);
+          return true;
+        }
+        if (this.#batchSize >= batchBytes) await this.#enqueue(() => this.#writeBatch());
+        else this.#flushSoon();
+      }
+      return false;
+    } finally {
+      acks.end();
+    }
+  }
+
+  #accept(record: OutputRecord): void {
+    this.#seen = record.sequence;
+    if (this.#options.logPath === undefined) return;
+    const channel = record.channel === Channel.STDERR ? 'stderr' : 'stdout';
+    this.#push(this.#encoder.encode(channel, record.timeNs, record.data));
+    if (record.exit !== undefined) this.#push(this.#encoder.end(record.exit.exitedAtNs));
+  }
+
+  #push(lines: Buffer): void {
+    const skipped = Math.min(this.#skip, lines.length);
+    this.#skip -= skipped;
+    if (skipped === lines.length) return;
+    this.#batch.push(lines.subarray(skipped));
+    this.#batchSize += lines.length - skipped;
+  }
+
+  #flushSoon(): void {
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    void this.#enqueue(async () => {
+      this.#flushScheduled = false;
+      await this.#writeBatch();
+    });
+  }
+
+  #enqueue(step: () => Promise<void>): Promise<void> {
+    const done = this.#writing.then(step);
+    this.#writing = done.catch(() => undefined);
+    return done;
+  }
+
+  /** Writes what has been read, records it, and lets the agent forget it. Tries until it works or the pump is stopped. */
+  async #writeBatch(): Promise<void> {
+    if (this.#seen === this.#written) return;
+    let bytes = Buffer.concat(this.#batch);
+    const sequence = this.#seen;
+    const pending = this.#encoder.pending;
+    this.#batch = [];
+    this.#batchSize = 0;
+    for (;;) {
+      const before = this.#file?.position.size ?? 0;
+      try {
+        await this.#file?.append(bytes);
+        if (this.#file !== undefined) await this.#options.save(this.#checkpoint(sequence, pending));
+        this.#written = sequence;
+        this.#acks?.push(sequence);
+        return;
+      } catch (error) {
+        this.#options.log.error(
+          { err: error, path: this.#options.logPath },
+          `cannot write the log of a container: ${messageOf(error)}; its output waits`,
+        );
+        bytes = bytes.subarray((this.#file?.position.size ?? 0) - before);
+        if (this.#stopped.signal.aborted) return;
+        await this.#pause(troubleMs);
+      }
+    }
+  }
+
+  #checkpoint(sequence: bigint, pending: PendingLines): OutputCheckpoint {
+    return { sequence, position: this.#file?.position, pending };
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.#stopped.signal }).catch(() => undefined);
+  }
+}

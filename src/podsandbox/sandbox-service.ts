@@ -1,0 +1,218 @@
+import { randomBytes } from 'node:crypto';
+import { abortError, AppError, messageOf, wrap } from '../platform/errors.ts';
+import { CleanupStack } from '../platform/cleanup-stack.ts';
+import { KeyedMutex } from '../platform/keyed-mutex.ts';
+import type { Log } from '../platform/log.ts';
+import { guestSetup } from './guest-setup.ts';
+import { newSandboxId, type SandboxId } from './ids.ts';
+import { nowNs } from './container-end.ts';
+import type { PodSandboxes, Sandbox, SandboxConfig, SandboxMetadata } from './model.ts';
+import type { PodNetworkRequest, PodNetworks, VmProvider, VmRequest } from './ports.ts';
+import type { Registry, SandboxEntry } from './registry.ts';
+import type { SandboxEnd } from './sandbox-end.ts';
+import { Trace } from './trace.ts';
+
+export interface SandboxServiceOptions {
+  readonly registry: Registry;
+  readonly vms: VmProvider;
+  readonly networks: PodNetworks;
+  readonly end: SandboxEnd;
+  /** One lock per sandbox id, shared with the container service. */
+  readonly locks: KeyedMutex;
+  /** VM class of each runtime handler. */
+  readonly handlers: ReadonlyMap<string, { readonly className: string }>;
+  readonly defaultHandler: string;
+  readonly log: Log;
+}
+
+/** RunPodSandbox, StopPodSandbox, RemovePodSandbox and what they leave to look at. */
+export class PodSandboxService implements PodSandboxes {
+  readonly #options: SandboxServiceOptions;
+  /** Names being made, so that a second RunPodSandbox of the same name waits for the first to end. */
+  readonly #names = new KeyedMutex();
+
+  constructor(options: SandboxServiceOptions) {
+    this.#options = options;
+  }
+
+  async run(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId> {
+    const request = this.#vmRequest(config, runtimeHandler);
+    refuseHostNamespaces(config);
+    const name = uniqueName(config.metadata);
+    return this.#names.run(name, async () => {
+      const holder = this.#options.registry.sandboxes().find(({ record }) => uniqueName(record.config.metadata) === name);
+      if (holder !== undefined) throw new AppError('already-exists', `pod sandbox name "${name}" is taken by "${holder.record.id}"`);
+      return this.#make(config, runtimeHandler, request, signal);
+    });
+  }
+
+  async stop(id: string): Promise<void> {
+    const entry = this.#options.registry.findSandbox(id);
+    if (entry === undefined) return;
+    await this.#options.locks.run(id, () => this.#options.end.end(entry, ''));
+  }
+
+  async remove(id: string): Promise<void> {
+    const { registry, locks, end } = this.#options;
+    const entry = registry.findSandbox(id);
+    if (entry === undefined) return;
+    await locks.run(id, async () => {
+      if (registry.findSandbox(id) === undefined) return; // removed while waiting
+      await end.end(entry, '');
+      for (const container of entry.containers) await registry.removeContainer(container.record.id);
+      await registry.removeSandbox(entry.record.id);
+    });
+  }
+
+  get(id: string): Sandbox {
+    return snapshot(this.#options.registry.sandbox(id));
+  }
+
+  list(): readonly Sandbox[] {
+    return this.#options.registry.sandboxes().filter(isVisible).map(snapshot);
+  }
+
+  resolve(prefix: string): SandboxId | undefined {
+    return this.#options.registry.resolveSandbox(prefix);
+  }
+
+  async #make(config: SandboxConfig, runtimeHandler: string, request: VmRequest, signal: AbortSignal): Promise<SandboxId> {
+    const { registry, vms, networks, end, locks, log } = this.#options;
+    const id = newSandboxId();
+    const trace = new Trace();
+    const cleanup = new CleanupStack();
+    let entry: SandboxEntry | undefined;
+    try {
+      cleanup.defer('record', () => registry.removeSandbox(id));
+      entry = await trace.step('record intent', () => registry.addSandbox(newRecord(id, config, runtimeHandler)));
+      const vm = await trace.step('claim', () => vms.claim(request, trace, signal));
+      cleanup.defer('virtual machine', () => vm.destroy());
+      entry.vm = vm;
+      await registry.updateSandbox(id, { vmId: vm.id, vmOrigin: vm.origin, netns: vm.netns });
+      cleanup.defer('network', () => networks.detach(id, vm.netns));
+      const network = await trace.step('network', () => networks.attach(networkRequest(id, vm.netns, config), signal));
+      await trace.step('configure guest', () =>
+        vm.agent.configureSandbox(
+          guestSetup({ config, network, shareTag: vm.shareTag, machineId: randomBytes(16).toString('hex'), entropy: randomBytes(64) }),
+          signal,
+        ),
+      );
+      if (signal.aborted) throw abortError(signal, 'run pod sandbox');
+      await registry.updateSandbox(id, { phase: 'ready', createdAt: nowNs(), ips: network.ips, trace: trace.steps });
+      cleanup.commit();
+      end.watch(entry, (work) => locks.run(id, work));
+      return id;
+    } catch (error) {
+      const failure = wrap(error, `run pod sandbox ${config.metadata.namespace}/${config.metadata.name}`);
+      try {
+        await cleanup.unwind();
+      } catch (leftover) {
+        // Whatever stayed behind must stay visible, so that StopPodSandbox and RemovePodSandbox can finish it.
+        log.error({ sandboxId: id, err: leftover }, 'a pod sandbox that failed to start could not be cleaned up');
+        const record = { ...newRecord(id, config, runtimeHandler), ...entry?.record, phase: 'ending' as const, reason: messageOf(leftover) };
+        if (registry.findSandbox(id) === undefined) await registry.addSandbox(record);
+        else await registry.updateSandbox(id, record);
+      }
+      throw failure;
+    }
+  }
+
+  #vmRequest(config: SandboxConfig, runtimeHandler: string): VmRequest {
+    const { handlers, defaultHandler } = this.#options;
+    const handler = handlers.get(runtimeHandler === '' ? defaultHandler : runtimeHandler);
+    if (handler === undefined) {
+      throw new AppError('invalid', `runtime handler "${runtimeHandler}" is not configured; known: ${[...handlers.keys()].join(', ')}`);
+    }
+    const period = config.resources?.cpuPeriod ?? 0n;
+    const quota = config.resources?.cpuQuota ?? 0n;
+    const memory = config.resources?.memoryLimitBytes ?? 0n;
+    return {
+      className: handler.className,
+      ...(period > 0n && quota > 0n ? { vcpus: Math.ceil(Number(quota) / Number(period)) } : {}),
+      ...(memory > 0n ? { memoryBytes: Number(memory) } : {}),
+    };
+  }
+}
+
+/** A sandbox that is not made yet is nobody's business; recovery or RunPodSandbox itself undoes it. */
+function isVisible(entry: SandboxEntry): boolean {
+  return entry.record.phase !== 'creating';
+}
+
+function snapshot(entry: SandboxEntry): Sandbox {
+  const { id, config, runtimeHandler, createdAt, phase, reason, ips, vmId, vmOrigin, netns, trace } = entry.record;
+  const state = phase === 'ready' ? 'ready' : 'notready';
+  return { id, config, runtimeHandler, createdAt, state, reason, ips, vmId, vmOrigin, netns, pid: entry.vm?.pid ?? 0, trace };
+}
+
+function newRecord(id: SandboxId, config: SandboxConfig, runtimeHandler: string): SandboxEntry['record'] {
+  return {
+    id,
+    config,
+    runtimeHandler,
+    createdAt: nowNs(),
+    phase: 'creating',
+    reason: '',
+    vmId: '',
+    vmOrigin: '',
+    netns: '',
+    ips: [],
+    trace: [],
+  };
+}
+
+function uniqueName({ name, namespace, uid, attempt }: SandboxMetadata): string {
+  return `${name}_${namespace}_${uid}_${String(attempt)}`;
+}
+
+function refuseHostNamespaces(config: SandboxConfig): void {
+  const { network, pid, ipc } = config.namespaces;
+  const asked = Object.entries({ network, pid, ipc }).flatMap(([which, mode]) => (mode === 'node' ? [which] : []));
+  if (asked.length === 0) return;
+  throw new AppError(
+    'failed-precondition',
+    `pod ${config.metadata.namespace}/${config.metadata.name} asks for the host's ${asked.join(', ')} namespace, ` +
+      'which a virtual machine cannot give; such pods need another runtime on the node (a RuntimeClass of its own)',
+  );
+}
+
+function networkRequest(id: SandboxId, netns: string, config: SandboxConfig): PodNetworkRequest {
+  const { metadata, annotations } = config;
+  const ingressRate = bandwidth(annotations, 'kubernetes.io/ingress-bandwidth');
+  const egressRate = bandwidth(annotations, 'kubernetes.io/egress-bandwidth');
+  return {
+    sandboxId: id,
+    netns,
+    podName: metadata.name,
+    podNamespace: metadata.namespace,
+    podUid: metadata.uid,
+    cgroupParent: config.cgroupParent,
+    portMappings: config.portMappings.filter(({ hostPort }) => hostPort > 0),
+    dns: config.dns ?? { servers: [], searches: [], options: [] },
+    ...(ingressRate === undefined && egressRate === undefined
+      ? {}
+      : { bandwidth: { ...(ingressRate === undefined ? {} : { ingressRate }), ...(egressRate === undefined ? {} : { egressRate }) } }),
+  };
+}
+
+const quantitySuffixes: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+  Ti: 2 ** 40,
+};
+
+/** A Kubernetes quantity in bits per second. */
+function bandwidth(annotations: Readonly<Record<string, string>>, key: string): number | undefined {
+  const text = annotations[key];
+  if (text === undefined) return undefined;
+  const [, digits, suffix] = /^(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?$/.exec(text) ?? [];
+  const scale = quantitySuffixes[suffix ?? ''];
+  if (digits === undefined || scale === undefined) throw new AppError('invalid', `annotation ${key}: "${text}" is not a quantity such as 10M`);
+  return Math.floor(Number(digits) * scale);
+}

@@ -1,0 +1,106 @@
+import { open, type Database, type RootDatabase } from 'lmdb';
+import { z } from 'zod';
+import { AppError, messageOf } from '../platform/errors.ts';
+
+/** Turns what was read back into a record; throws when it is not one. */
+export interface RecordSchema<T> {
+  parse(value: unknown): T;
+}
+
+const envelope = z.strictObject({ version: z.number().int(), record: z.unknown() });
+
+/** JSON with the two types records need beside it: bigint and bytes. */
+function encode(version: number, record: unknown): string {
+  return JSON.stringify({ version, record }, (_key, value: unknown) => {
+    if (typeof value === 'bigint') return { $bigint: value.toString() };
+    if (value instanceof Uint8Array) return { $bytes: Buffer.from(value).toString('base64') };
+    return value;
+  });
+}
+
+const tagged = z.union([z.strictObject({ $bigint: z.string() }), z.strictObject({ $bytes: z.string() })]);
+
+function decode(text: string): unknown {
+  return JSON.parse(text, (_key, value: unknown) => {
+    if (typeof value !== 'object' || value === null || !('$bigint' in value || '$bytes' in value)) return value;
+    const found = tagged.parse(value);
+    return '$bigint' in found ? BigInt(found.$bigint) : new Uint8Array(Buffer.from(found.$bytes, 'base64'));
+  });
+}
+
+/** One kind of record by key. Reads are synchronous and see every write at once. */
+export class Table<T> {
+  readonly #database: Database<string, string>;
+  readonly #name: string;
+  readonly #version: number;
+  readonly #schema: RecordSchema<T>;
+
+  constructor(database: Database<string, string>, name: string, version: number, schema: RecordSchema<T>) {
+    this.#database = database;
+    this.#name = name;
+    this.#version = version;
+    this.#schema = schema;
+  }
+
+  get(key: string): T | undefined {
+    const text = this.#database.get(key);
+    return text === undefined ? undefined : this.#parse(key, text);
+  }
+
+  /** Resolves once the record survives the death of the daemon. Puts of one tick are one transaction. */
+  async put(key: string, record: T): Promise<void> {
+    await this.#database.put(key, encode(this.#version, record));
+  }
+
+  async remove(key: string): Promise<void> {
+    await this.#database.remove(key);
+  }
+
+  entries(): { readonly key: string; readonly record: T }[] {
+    return [...this.#database.getRange({})].map(({ key, value }) => ({ key, record: this.#parse(key, value) }));
+  }
+
+  #parse(key: string, text: string): T {
+    try {
+      const { version, record } = envelope.parse(decode(text));
+      if (version !== this.#version) {
+        throw new AppError('internal', `version ${String(version)} where this daemon knows ${String(this.#version)}`);
+      }
+      return this.#schema.parse(record);
+    } catch (error) {
+      throw new AppError('internal', `record ${this.#name}/${key} cannot be read: ${messageOf(error)}`, { cause: error });
+    }
+  }
+}
+
+/** The daemon's records: an LMDB environment in one file. */
+export class Store {
+  readonly #environment: RootDatabase<string, string>;
+
+  private constructor(environment: RootDatabase<string, string>) {
+    this.#environment = environment;
+  }
+
+  /** `path` is the data file; a lock file is made beside it. */
+  static open(path: string): Store {
+    try {
+      return new Store(open<string, string>({ path, encoding: 'string', maxDbs: 16 }));
+    } catch (error) {
+      throw new AppError('internal', `cannot open the records in ${path}: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  /** `version` is that of the record's shape: raise it when the shape changes. */
+  table<T>(name: string, version: number, schema: RecordSchema<T>): Table<T> {
+    return new Table(this.#environment.openDB<string, string>({ name, encoding: 'string' }), name, version, schema);
+  }
+
+  /** Resolves when everything written before is on the disk, not only in the kernel's cache. */
+  async flushed(): Promise<void> {
+    await this.#environment.flushed;
+  }
+
+  async close(): Promise<void> {
+    await this.#environment.close();
+  }
+}
