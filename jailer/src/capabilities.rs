@@ -58,12 +58,12 @@ fn bound(keep: u64) -> io::Result<()> {
 }
 
 fn become_user(uid: u32, gid: u32) -> io::Result<()> {
-    // SAFETY: an empty list needs no memory; the others are plain numbers.
-    unsafe {
-        sys::check(libc::setgroups(0, std::ptr::null()))?;
-        sys::check(libc::setresgid(gid, gid, gid))?;
-        sys::check(libc::setresuid(uid, uid, uid))?;
-    }
+    // SAFETY: an empty list needs no memory.
+    sys::check(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    // SAFETY: plain numbers.
+    sys::check(unsafe { libc::setresgid(gid, gid, gid) })?;
+    // SAFETY: plain numbers.
+    sys::check(unsafe { libc::setresuid(uid, uid, uid) })?;
     Ok(())
 }
 
@@ -82,20 +82,25 @@ struct Words {
 }
 
 fn set(permitted: u64, inheritable: u64) -> io::Result<()> {
-    /// _LINUX_CAPABILITY_VERSION_3: two words per set.
+    /// `_LINUX_CAPABILITY_VERSION_3`: two words per set.
     const VERSION: u32 = 0x2008_0522;
     let header = Header {
         version: VERSION,
         pid: 0,
     };
     let words = [0, 32].map(|shift| Words {
-        effective: (permitted >> shift) as u32,
-        permitted: (permitted >> shift) as u32,
-        inheritable: (inheritable >> shift) as u32,
+        effective: word(permitted, shift),
+        permitted: word(permitted, shift),
+        inheritable: word(inheritable, shift),
     });
     // SAFETY: the two structures are laid out as the kernel expects for this version.
     sys::check_long(unsafe { libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()) })?;
     Ok(())
+}
+
+/// 32 bits of a set.
+fn word(capabilities: u64, shift: u32) -> u32 {
+    u32::try_from((capabilities >> shift) & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 #[cfg(test)]

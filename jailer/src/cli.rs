@@ -230,6 +230,8 @@ fn positional(parser: &mut lexopt::Parser, mut option: impl FnMut(lexopt::Arg) -
     Ok(words)
 }
 
+// By value, as map_err hands it over.
+#[allow(clippy::needless_pass_by_value)]
 fn usage(error: lexopt::Error) -> Error {
     Error::Usage(error.to_string())
 }
@@ -268,8 +270,8 @@ fn path(option: &str, parser: &mut lexopt::Parser) -> Result<PathBuf> {
 }
 
 /// Relative paths and `..` would mean something else once the root has changed.
-fn absolute(option: &str, word: OsString) -> Result<PathBuf> {
-    let path = PathBuf::from(word);
+fn absolute(option: &str, word: impl Into<PathBuf>) -> Result<PathBuf> {
+    let path = word.into();
     let plain = path
         .components()
         .all(|part| !matches!(part, std::path::Component::ParentDir));
@@ -289,4 +291,122 @@ fn is_one_name(path: &Path) -> bool {
 
 fn c_string(word: OsString) -> Result<CString> {
     CString::new(word.into_vec()).map_err(|_| Error::Usage("an argument holds a zero byte".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn refused(line: &str) -> String {
+        match parse(words(line)) {
+            Err(Error::Usage(reason)) => reason,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    const LEAST: &str = "run --uid 7 --gid 8 --netns /run/netns/a";
+
+    #[test]
+    fn run_takes_everything() {
+        let line = format!(
+            "{LEAST} --cgroup /c/1 --cgroup /c/2 --jail-dir /j --share /s --disks /d --scratch /d/scratch.img \
+             --guest /g --read-only /opt/qemu --tap tap0 --memory /proc/9/fd/3 --state-file /t/state --kvm \
+             --rlimit nofile=10,core=0 --file-capabilities -- qemu -S --uid 0"
+        );
+        let Ok(Command::Run(request)) = parse(words(&line)) else {
+            panic!("refused");
+        };
+        assert_eq!((request.uid, request.gid), (7, 8));
+        assert_eq!(request.cgroups, [PathBuf::from("/c/1"), PathBuf::from("/c/2")]);
+        assert_eq!(request.scratch, Some("/d/scratch.img".into()));
+        assert_eq!(request.read_only, [PathBuf::from("/opt/qemu")]);
+        assert_eq!(request.tap.as_deref(), Some(c"tap0"));
+        assert_eq!(request.limits.len(), 2);
+        assert!(request.kvm && request.file_capabilities);
+        assert_eq!(
+            request.argv,
+            ["qemu", "-S", "--uid", "0"].map(|word| CString::new(word).unwrap())
+        );
+    }
+
+    #[test]
+    fn no_right_is_given_by_default() {
+        let Ok(Command::Run(request)) = parse(words(&format!("{LEAST} -- qemu"))) else {
+            panic!("refused");
+        };
+        assert!(!request.kvm && !request.file_capabilities && request.share.is_none() && request.disks.is_none());
+    }
+
+    #[test]
+    fn what_would_weaken_the_jail_is_refused() {
+        assert_eq!(refused("run --gid 8 --netns /n -- qemu"), "--uid is missing");
+        assert_eq!(refused("run --uid 7 --gid 8 -- qemu"), "--netns is missing");
+        assert!(refused("run --uid 0 --gid 8 --netns /n -- qemu").contains("unprivileged"));
+        assert!(refused("run --uid 7 --gid 4294967295 --netns /n -- qemu").contains("unprivileged"));
+        assert!(refused("run --uid 4294967296 --gid 1 --netns /n -- qemu").contains("number"));
+        assert!(refused(&format!("{LEAST} --share a/b -- qemu")).contains("absolute"));
+        assert!(refused(&format!("{LEAST} --share /a/../b -- qemu")).contains("absolute"));
+        assert!(refused(&format!("{LEAST} --scratch /d/x -- qemu")).contains("--disks"));
+        assert!(refused(&format!("{LEAST} --disks /d --scratch /d/x/y -- qemu")).contains("--disks"));
+        assert!(refused(&format!("{LEAST} --disks /d --scratch /d -- qemu")).contains("--disks"));
+        assert!(refused(&format!("{LEAST} --tap a-name-that-is-too-long -- qemu")).contains("interface"));
+        assert!(refused(&format!("{LEAST} --volume /x -- qemu")).contains("--volume"));
+    }
+
+    #[test]
+    fn a_program_is_needed() {
+        assert!(refused(LEAST).contains("program"));
+        assert!(refused(&format!("{LEAST} --")).contains("program"));
+    }
+
+    #[test]
+    fn hold_wants_a_size_that_can_be() {
+        let Ok(Command::Hold { name, size }) = parse(words("hold --name t --size 4096")) else {
+            panic!("refused");
+        };
+        assert_eq!((name.as_c_str(), size), (c"t", 4096));
+        for size in ["0", "-1", "1G", "18446744073709551615"] {
+            refused(&format!("hold --name t --size {size}"));
+        }
+        refused("hold --size 1");
+        refused("hold --name t");
+    }
+
+    #[test]
+    fn seal_and_bind_take_their_paths() {
+        assert_eq!(
+            parse(words("seal /proc/1/fd/3")).unwrap(),
+            Command::Seal {
+                path: "/proc/1/fd/3".into()
+            }
+        );
+        refused("seal");
+        refused("seal /a /b");
+        let expected = BindRequest {
+            source: "/a".into(),
+            target: "/b".into(),
+            read_only: true,
+            propagation: Propagation::Slave,
+        };
+        let line = "bind --read-only --propagation slave /a /b";
+        assert_eq!(parse(words(line)).unwrap(), Command::Bind(expected));
+        for line in [
+            "bind /a",
+            "bind a /b",
+            "bind /a /b /c",
+            "bind --propagation shared /a /b",
+        ] {
+            refused(line);
+        }
+    }
+
+    #[test]
+    fn an_unknown_command_is_named() {
+        assert_eq!(refused("jump"), "unknown command jump");
+        refused("");
+    }
 }

@@ -13,6 +13,10 @@ pub const TAP: RawFd = 10;
 pub const MEMORY: RawFd = 11;
 pub const STATE_FILE: RawFd = 12;
 
+/// As `ifr_flags` takes them: 16 bits of which the highest is the sign.
+#[allow(clippy::cast_possible_truncation)]
+const TAP_FLAGS: libc::c_short = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+
 /// Descriptors below this are moved up when opened, out of the way of the fixed numbers.
 const FIRST_FREE: RawFd = 20;
 
@@ -32,14 +36,18 @@ pub fn open_memory(path: &Path) -> Result<OwnedFd> {
     sys::open(path, libc::O_RDWR).at("open memory", path)
 }
 
-/// Opened through a read-only mount of just this file: QEMU could otherwise reopen
-/// /proc/self/fd/12 for writing, which CAP_DAC_OVERRIDE would allow, and change a template.
+/// Opened through a read-only mount of just this file, made in a namespace of our own: QEMU could otherwise reopen
+/// `/proc/self/fd/12` for writing, which `CAP_DAC_OVERRIDE` would allow, and change a template.
 pub fn open_state_file(path: &Path) -> Result<OwnedFd> {
     let mount = sys::open_tree(path, false).at("open state file", path)?;
     sys::set_mount(mount.as_fd(), libc::MOUNT_ATTR_RDONLY, libc::MS_PRIVATE, false)
         .at("make state file read-only", path)?;
     let through = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
-    sys::open(&through, libc::O_RDONLY).at("open state file", path)
+    let file = sys::open(&through, libc::O_RDONLY).at("open state file", path)?;
+    // Closing a mount that was never attached makes the kernel wait for all processors, for milliseconds.
+    // Attached to this namespace's copy of the host's tree, it goes together with that.
+    sys::move_mount(mount.as_fd(), libc::AT_FDCWD, path).at("attach state file", path)?;
+    Ok(file)
 }
 
 /// Attaches to a tap that exists in the network namespace this process has joined.
@@ -55,9 +63,9 @@ pub fn open_tap(name: &CStr) -> Result<OwnedFd> {
     // SAFETY: all zeroes is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.to_bytes()) {
-        *to = *from as libc::c_char;
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    request.ifr_ifru.ifru_flags = TAP_FLAGS;
     // SAFETY: `request` is the structure that TUNSETIFF reads and writes.
     sys::check(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
         .at("attach to tap", shown)?;

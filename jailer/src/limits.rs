@@ -61,7 +61,7 @@ fn amount(name: &str, text: &str) -> std::result::Result<libc::rlim_t, String> {
         .map_err(|_| format!("--rlimit: {name}: {text} is neither a number nor unlimited"))
 }
 
-/// Sets the limits. A hard limit that may not be raised (no CAP_SYS_RESOURCE, as in many containers)
+/// Sets the limits. A hard limit that may not be raised (no `CAP_SYS_RESOURCE`, as in many containers)
 /// stays where it is with a warning: it is a convenience, while a lowered one is a protection.
 pub fn apply(limits: &[Limit]) -> Result<()> {
     for limit in limits {

@@ -7,6 +7,7 @@ mod bind;
 mod capabilities;
 mod cli;
 mod descriptors;
+mod device_policy;
 mod error;
 mod hold;
 mod jail;

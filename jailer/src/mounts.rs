@@ -192,11 +192,11 @@ fn make_place(target: &Path, folder: bool) -> std::io::Result<()> {
 /// Both roots on one spot: the old one is on top afterwards and is unmounted from there, so that no
 /// folder for it is needed.
 fn pivot() -> Result<()> {
-    // SAFETY: the strings are terminated.
-    unsafe {
-        sys::check_long(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr())).during("change root")?;
-        sys::check(libc::umount2(c".".as_ptr(), libc::MNT_DETACH)).during("leave the host's root")?;
-    }
+    let here = c".".as_ptr();
+    // SAFETY: the string is terminated and static.
+    sys::check_long(unsafe { libc::syscall(libc::SYS_pivot_root, here, here) }).during("change root")?;
+    // SAFETY: as above.
+    sys::check(unsafe { libc::umount2(here, libc::MNT_DETACH) }).during("leave the host's root")?;
     std::env::set_current_dir("/").at("enter", "/")
 }
 

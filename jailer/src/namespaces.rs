@@ -1,6 +1,6 @@
 //! Namespaces and cgroups. The pid namespace stays the host's: a new one would need a fork, and the
 //! process id that the parent spawned would no longer be QEMU's. An own /proc with hidepid and the
-//! lack of CAP_KILL and CAP_SYS_PTRACE stand in for it.
+//! lack of `CAP_KILL` and `CAP_SYS_PTRACE` stand in for it.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -36,12 +36,12 @@ pub fn leave_host() -> Result<()> {
 
 /// A session of its own, so that a signal to the daemon's process group or terminal does not end pods.
 pub fn lead_session() -> Result<()> {
-    // SAFETY: plain calls without pointers.
-    unsafe {
-        if libc::getsid(0) == libc::getpid() {
-            return Ok(());
-        }
-        sys::check(libc::setsid()).during("create session")?;
+    // SAFETY: no pointers.
+    let session = unsafe { libc::getsid(0) };
+    // SAFETY: no pointers.
+    if session != unsafe { libc::getpid() } {
+        // SAFETY: no pointers.
+        sys::check(unsafe { libc::setsid() }).during("create session")?;
     }
     Ok(())
 }

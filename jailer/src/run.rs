@@ -9,7 +9,7 @@ use crate::capabilities::{self, FOR_FILES, NONE};
 use crate::cli::RunRequest;
 use crate::descriptors::{self, Inherited};
 use crate::error::{Context, Error, Result};
-use crate::{jail, limits, mounts, namespaces};
+use crate::{device_policy, jail, limits, mounts, namespaces};
 
 /// Where a program without a slash in its name is looked for, and the whole of its environment.
 const PROGRAM_FOLDERS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
@@ -21,23 +21,27 @@ pub fn run(request: &RunRequest) -> Result<Infallible> {
     limits::forbid_core_dumps()?;
     namespaces::lead_session()?;
     namespaces::leave_keyring()?;
-    // First of all that costs memory, so that it is accounted to the pod.
+    namespaces::join_network(&request.netns)?;
+    let mut inherited = Inherited {
+        tap: request.tap.as_deref().map(descriptors::open_tap).transpose()?,
+        memory: request.memory.as_deref().map(descriptors::open_memory).transpose()?,
+        state_file: None,
+    };
+    // After the devices: a cgroup used before may forbid opening them.
     for folder in &request.cgroups {
         namespaces::join_cgroup(folder)?;
     }
-    namespaces::join_network(&request.netns)?;
-    let inherited = Inherited {
-        tap: request.tap.as_deref().map(descriptors::open_tap).transpose()?,
-        memory: request.memory.as_deref().map(descriptors::open_memory).transpose()?,
-        state_file: request
-            .state_file
-            .as_deref()
-            .map(descriptors::open_state_file)
-            .transpose()?,
-    };
     namespaces::leave_host()?;
     mounts::detach_propagation()?;
-    jail::build(request)?.enter()?;
+    inherited.state_file = request
+        .state_file
+        .as_deref()
+        .map(descriptors::open_state_file)
+        .transpose()?;
+    let jail = jail::build(request)?;
+    // Now that all devices are open or made, and while the cgroup's folder can still be reached.
+    device_policy::apply(&request.cgroups, request.kvm)?;
+    jail.enter()?;
     inherited.place()?;
     // QEMU's sockets and logs are for the daemon alone; 9p sets the modes the guest asks for itself.
     // SAFETY: a plain number.
@@ -51,16 +55,16 @@ pub fn run(request: &RunRequest) -> Result<Infallible> {
 /// What a program inherits besides descriptors: ignored signals (the runtime of this one ignores
 /// SIGPIPE), the signal mask. The file mode mask is off until the jail's own files are made.
 fn reset_process() {
-    // SAFETY: plain calls; the set is initialised before it is used. Signals that cannot be changed are left alone.
-    unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        libc::umask(0);
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: no handler is installed; signals that cannot be changed are refused and left alone.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    // SAFETY: all zeroes is the empty set on Linux.
+    let none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `none` outlives the call, the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+    // SAFETY: a plain number.
+    unsafe { libc::umask(0) };
 }
 
 fn execute(argv: &[CString]) -> Result<Infallible> {

@@ -29,7 +29,8 @@ pub fn c_path(path: &Path) -> io::Result<CString> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path holds a zero byte"))
 }
 
-fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+/// Takes over a descriptor that the kernel has just made.
+pub fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(check_long(fd)?)
         .map_err(|_| io::Error::other("the kernel returned an impossible descriptor"))?;
     // SAFETY: the kernel has just made this descriptor for us and nobody else knows of it.
@@ -62,34 +63,18 @@ pub fn new_filesystem(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) 
     const FSMOUNT_CLOEXEC: libc::c_uint = 1;
     const SET_STRING: libc::c_uint = 1;
     const CMD_CREATE: libc::c_uint = 6;
-    // SAFETY: all strings are terminated and outlive the calls.
-    unsafe {
-        let context = owned(libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC))?;
-        for (key, value) in options {
-            check_long(libc::syscall(
-                libc::SYS_fsconfig,
-                context.as_raw_fd(),
-                SET_STRING,
-                key.as_ptr(),
-                value.as_ptr(),
-                0,
-            ))?;
-        }
-        check_long(libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            CMD_CREATE,
-            std::ptr::null::<libc::c_char>(),
-            std::ptr::null::<libc::c_char>(),
-            0,
-        ))?;
-        owned(libc::syscall(
-            libc::SYS_fsmount,
-            context.as_raw_fd(),
-            FSMOUNT_CLOEXEC,
-            attributes,
-        ))
+    // SAFETY: `kind` is a terminated string.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+    let configure = |command: libc::c_uint, key: *const libc::c_char, value: *const libc::c_char| {
+        // SAFETY: key and value are terminated strings or null, as the command wants them.
+        check_long(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) })
+    };
+    for (key, value) in options {
+        configure(SET_STRING, key.as_ptr(), value.as_ptr())?;
     }
+    configure(CMD_CREATE, std::ptr::null(), std::ptr::null())?;
+    // SAFETY: plain numbers.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
 }
 
 /// Attaches a detached mount at `target`, resolved from `directory` without following a last symbolic link.
@@ -146,6 +131,12 @@ pub fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
     // SAFETY: the caller holds no owned descriptor in that range, or none it will use again.
     check_long(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
+}
+
+/// `bpf` with the leading fields of its attribute union.
+pub fn bpf<T>(command: libc::c_int, request: &T) -> io::Result<libc::c_long> {
+    // SAFETY: `request` is read only, with its true size; what it points at is the caller's to keep alive.
+    check_long(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(request), size_of::<T>()) })
 }
 
 /// `prctl` with plain numbers.
