@@ -1,0 +1,91 @@
+import { mkdir, readFile, readdir, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeFileAtomic } from '../../platform/atomic-file.ts';
+import { AppError, hasCode } from '../../platform/errors.ts';
+import { pluginSchema } from './config-schema.ts';
+import type { NetworkConfiguration } from './config-schema.ts';
+import { CNI_VERSIONS } from './version.ts';
+
+/** The interface every pod gets, and that its guest has. */
+export const POD_INTERFACE = 'eth0';
+
+/** All that DEL needs to undo an ADD, whatever has happened to the configuration files since. */
+export interface Attachment {
+  readonly sandboxId: string;
+  readonly netns: string;
+  readonly configuration: NetworkConfiguration;
+  /** Value of CNI_ARGS. */
+  readonly cniArgs: string;
+  readonly capabilityArgs: Readonly<Record<string, unknown>>;
+  /** Result of the last plugin that succeeded. */
+  readonly result?: unknown;
+  /** All plugins of the chain have succeeded. */
+  readonly complete: boolean;
+}
+
+const version = 1;
+
+const recordSchema = z.object({
+  version: z.literal(version),
+  sandboxId: z.string(),
+  netns: z.string(),
+  configuration: z.object({
+    name: z.string(),
+    cniVersion: z.enum(CNI_VERSIONS),
+    plugins: z.array(pluginSchema).readonly(),
+  }),
+  cniArgs: z.string(),
+  capabilityArgs: z.record(z.string(), z.unknown()),
+  result: z.unknown().optional(),
+  complete: z.boolean(),
+});
+
+/**
+ * One file per attachment, written before the first plugin runs (a crash in the middle of ADD then
+ * still leads to DEL), after each plugin, and removed after DEL.
+ */
+export class AttachmentCache {
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  async write(attachment: Attachment): Promise<void> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    await writeFileAtomic(
+      this.#path(attachment),
+      JSON.stringify({ version, ...attachment } satisfies z.input<typeof recordSchema>),
+    );
+  }
+
+  /** Every attachment of a sandbox: more than one if the network was renamed between two attempts. */
+  async find(sandboxId: string): Promise<readonly Attachment[]> {
+    const names = await readdir(this.#directory).catch((error: unknown) => {
+      if (hasCode(error, 'ENOENT')) return [];
+      throw error;
+    });
+    const own = names.filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`)).sort();
+    const read = await Promise.all(own.map((name) => this.#read(join(this.#directory, name))));
+    return read.filter((each) => each.sandboxId === sandboxId);
+  }
+
+  async remove(attachment: Attachment): Promise<void> {
+    await unlink(this.#path(attachment)).catch((error: unknown) => {
+      if (!hasCode(error, 'ENOENT')) throw error;
+    });
+  }
+
+  async #read(path: string): Promise<Attachment> {
+    try {
+      return recordSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    } catch (error) {
+      throw new AppError('internal', `cached CNI result ${path} is unreadable`, { cause: error });
+    }
+  }
+
+  #path({ configuration, sandboxId }: Attachment): string {
+    return join(this.#directory, `${configuration.name}-${sandboxId}-${POD_INTERFACE}.json`);
+  }
+}

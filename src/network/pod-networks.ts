@@ -1,0 +1,266 @@
+import { CleanupStack } from '../platform/cleanup-stack.ts';
+import { AppError, abortError, messageOf } from '../platform/errors.ts';
+import { KeyedMutex } from '../platform/keyed-mutex.ts';
+import type { Log } from '../platform/log.ts';
+import { AttachmentCache, POD_INTERFACE } from './cni/attachment-cache.ts';
+import { capabilityArguments } from './cni/capabilities.ts';
+import type { CapabilityRequest } from './cni/capabilities.ts';
+import { PluginChain } from './cni/chain.ts';
+import type { NewAttachment, StepTrace } from './cni/chain.ts';
+import { ConfigFiles } from './cni/config-files.ts';
+import type { ConfigState } from './cni/config-files.ts';
+import { PluginRunner } from './cni/invoke.ts';
+import { addressesOf, parseResult } from './cni/result.ts';
+import type { CniResult } from './cni/result.ts';
+import { joinTap, setTapMtu } from './join.ts';
+import { readNamespace } from './read-interfaces.ts';
+import type { NamespaceNetwork } from './read-interfaces.ts';
+
+export interface CniPodNetworksOptions {
+  /** Where CNI configurations are, e.g. /etc/cni/net.d. */
+  readonly confDir: string;
+  /** Where CNI plugins are, e.g. /opt/cni/bin. */
+  readonly binDirs: readonly string[];
+  /** Where the results of ADD are kept until DEL. */
+  readonly cacheDir: string;
+  readonly log: Log;
+  readonly pluginTimeoutMs?: number;
+  /** Between two looks at the configuration directory and at the plugins' readiness. */
+  readonly pollMs?: number;
+}
+
+export interface AttachRequest extends CapabilityRequest {
+  readonly sandboxId: string;
+  readonly netns: string;
+  readonly podName: string;
+  readonly podNamespace: string;
+  readonly podUid: string;
+}
+
+/** What a guest is given. */
+export interface AttachedNetwork extends NamespaceNetwork {
+  /** Addresses without prefix length, the primary one first. */
+  readonly ips: readonly string[];
+}
+
+export interface PodNetworksState {
+  readonly ready: boolean;
+  readonly reason: string;
+  readonly message: string;
+  readonly configuration?: unknown;
+}
+
+const NO_TRACE: StepTrace = { step: (_name, work) => work() };
+/** The path of a default tap: what needs no command. */
+const DEFAULT_MTU = 1500;
+
+/** Pods' networks by CNI plugins: ADD into the namespace of a VM, joined with its tap, and DEL. */
+export class CniPodNetworks {
+  readonly #log: Log;
+  readonly #files: ConfigFiles;
+  readonly #chain: PluginChain;
+  readonly #cache: AttachmentCache;
+  readonly #pollMs: number;
+  readonly #sandboxes = new KeyedMutex();
+  #podCidrs: readonly string[] = [];
+  #unready: string | undefined;
+  #poll: NodeJS.Timeout | undefined;
+  #checking: Promise<void> | undefined;
+
+  constructor(options: CniPodNetworksOptions) {
+    this.#log = options.log;
+    this.#pollMs = options.pollMs ?? 5_000;
+    this.#cache = new AttachmentCache(options.cacheDir);
+    const timeout = options.pluginTimeoutMs === undefined ? {} : { timeoutMs: options.pluginTimeoutMs };
+    this.#chain = new PluginChain(new PluginRunner({ binDirs: options.binDirs, ...timeout }), this.#cache);
+    this.#files = new ConfigFiles({
+      directory: options.confDir,
+      log: options.log,
+      pollMs: this.#pollMs,
+      onChange: () => void this.#checkReadiness(),
+    });
+  }
+
+  /** Loads the configuration and follows its changes. A missing configuration is a state, not an error. */
+  async start(): Promise<void> {
+    await this.#files.refresh();
+    await this.#files.watch();
+    await this.#checkReadiness();
+    this.#poll = setInterval(() => void this.#checkReadiness(), this.#pollMs);
+    this.#poll.unref();
+  }
+
+  close(): void {
+    clearInterval(this.#poll);
+    this.#files.close();
+  }
+
+  /** Subnets that Kubernetes has given to this node, for plugins with the ipRanges capability. */
+  setPodCidrs(cidrs: readonly string[]): void {
+    this.#podCidrs = cidrs;
+  }
+
+  /** From memory: the kubelet asks every few seconds. */
+  state(): PodNetworksState {
+    const files = this.#files.current();
+    const problem = files.found ? this.#unready : files.problem;
+    return {
+      ready: problem === undefined,
+      reason: problem === undefined ? '' : 'NetworkPluginNotReady',
+      message: problem ?? '',
+      ...(files.found ? { configuration: summary(files) } : {}),
+    };
+  }
+
+  /** CNI ADD, then joins interface and tap. Undoes what it did on any failure. Again for the same sandbox: the same answer. */
+  async attach(request: AttachRequest, signal: AbortSignal, trace: StepTrace = NO_TRACE): Promise<AttachedNetwork> {
+    return this.#sandboxes.run(request.sandboxId, async () => {
+      const existing = await this.#existing(request);
+      if (existing !== undefined) return this.#connect(request, existing, trace);
+      const files = await this.#files.refresh();
+      if (!files.found) throw new AppError('unavailable', files.problem);
+      if (signal.aborted) throw abortError(signal, `attach the network of sandbox ${request.sandboxId}`);
+      const attachment = this.#newAttachment(request, files);
+      const rollback = new CleanupStack();
+      rollback.defer('CNI DEL', async () => {
+        await this.#deleteAll(request.sandboxId);
+      });
+      try {
+        const result = await this.#chain.add(attachment, trace, signal);
+        const network = await this.#connect(request, result, trace);
+        rollback.commit();
+        return network;
+      } catch (error) {
+        await rollback.unwind().catch((left: unknown) => {
+          // The record of the attachment is kept: detach tries again.
+          this.#log.error({ sandboxId: request.sandboxId, err: left }, `network left behind: ${messageOf(left)}`);
+        });
+        throw error;
+      }
+    });
+  }
+
+  /** CNI DEL with what ADD used. Idempotent; fine when the namespace or the result is gone. */
+  async detach(sandboxId: string, netns: string): Promise<void> {
+    await this.#sandboxes.run(sandboxId, async () => {
+      if ((await this.#deleteAll(sandboxId)) > 0) return;
+      // No record, as after a reboot that emptied the cache: address leases may still be on disk.
+      const files = await this.#files.refresh();
+      if (!files.found) return;
+      const { configuration } = files;
+      await this.#chain.delete({
+        sandboxId,
+        netns,
+        configuration,
+        cniArgs: cniArgs({ sandboxId }),
+        capabilityArgs: {},
+        complete: false,
+      });
+    });
+  }
+
+  /** The result of an ADD that has succeeded already; what is left of a broken one is removed. */
+  async #existing(request: AttachRequest): Promise<CniResult | undefined> {
+    for (const attachment of await this.#cache.find(request.sandboxId)) {
+      if (attachment.complete && attachment.netns === request.netns) {
+        return parseResult(attachment.result, attachment.configuration.cniVersion);
+      }
+      await this.#chain.delete(attachment);
+    }
+    return undefined;
+  }
+
+  async #deleteAll(sandboxId: string): Promise<number> {
+    const attachments = await this.#cache.find(sandboxId);
+    for (const attachment of attachments) await this.#chain.delete(attachment);
+    return attachments.length;
+  }
+
+  #newAttachment(
+    request: AttachRequest,
+    { configuration }: { configuration: NewAttachment['configuration'] },
+  ): NewAttachment {
+    return {
+      sandboxId: request.sandboxId,
+      netns: request.netns,
+      configuration,
+      cniArgs: cniArgs(request),
+      capabilityArgs: capabilityArguments(request, this.#podCidrs),
+    };
+  }
+
+  async #connect(request: AttachRequest, result: CniResult, trace: StepTrace): Promise<AttachedNetwork> {
+    return trace.step('network join', async () => {
+      const [network] = await Promise.all([readNamespace(request.netns), joinTap(request.netns, POD_INTERFACE)]);
+      const joined = network.interfaces.find((each) => each.name === POD_INTERFACE);
+      if (joined === undefined) {
+        throw new AppError(
+          'internal',
+          `the CNI plugins gave ${POD_INTERFACE} of sandbox ${request.sandboxId} no address`,
+        );
+      }
+      if (joined.mtu !== DEFAULT_MTU) await setTapMtu(request.netns, joined.mtu);
+      for (const { name } of network.interfaces.filter((each) => each !== joined)) {
+        this.#log.warn(
+          { sandboxId: request.sandboxId },
+          `interface ${name} does not reach the pod: its VM has one network card`,
+        );
+      }
+      return {
+        interfaces: [joined],
+        routes: network.routes.filter((each) => each.interface === POD_INTERFACE),
+        neighbours: network.neighbours.filter((each) => each.interface === POD_INTERFACE),
+        ips: primaryFirst(joined.addresses, addressesOf(result)),
+      };
+    });
+  }
+
+  /** One check at a time; the last answer is what `state` tells. */
+  #checkReadiness(): Promise<void> {
+    this.#checking ??= this.#readiness()
+      .catch((error: unknown) => {
+        this.#log.warn({ err: error }, 'cannot check the CNI plugins');
+      })
+      .finally(() => {
+        this.#checking = undefined;
+      });
+    return this.#checking;
+  }
+
+  async #readiness(): Promise<void> {
+    const files = this.#files.current();
+    if (!files.found) return;
+    const problem = await this.#chain.problem(files.configuration);
+    if (this.#files.current() !== files) return this.#readiness();
+    const { name } = files.configuration;
+    const message = problem === undefined ? undefined : `CNI network ${name} (${files.file}) is not ready: ${problem}`;
+    if (message !== this.#unready) this.#log.info(message ?? `CNI network ${name} is ready`);
+    this.#unready = message;
+  }
+}
+
+function cniArgs(pod: { sandboxId: string; podNamespace?: string; podName?: string; podUid?: string }): string {
+  return [
+    'IgnoreUnknown=1',
+    `K8S_POD_NAMESPACE=${pod.podNamespace ?? ''}`,
+    `K8S_POD_NAME=${pod.podName ?? ''}`,
+    `K8S_POD_INFRA_CONTAINER_ID=${pod.sandboxId}`,
+    `K8S_POD_UID=${pod.podUid ?? ''}`,
+  ].join(';');
+}
+
+/** The addresses that the interface has, in the order of the CNI result, then those it does not mention. */
+function primaryFirst(onInterface: readonly string[], inResult: readonly string[]): readonly string[] {
+  const has = new Set(onInterface.map(plain));
+  const named = inResult.map(plain).filter((address) => has.has(address));
+  return [...new Set([...named, ...has])];
+}
+
+function plain(address: string): string {
+  return address.split('/')[0] ?? address;
+}
+
+function summary(state: Extract<ConfigState, { found: true }>): unknown {
+  const { name, cniVersion, plugins } = state.configuration;
+  return { name, file: state.file, cniVersion, plugins: plugins.map(({ type }) => type), skipped: state.skipped };
+}
