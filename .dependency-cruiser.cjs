@@ -58,7 +58,7 @@ module.exports = {
     {
       name: 'configuration-is-handed-down',
       severity: 'error',
-      comment: 'src/main.ts and the commands turn the configuration into options of each part.',
+      comment: 'src/main.ts turns the configuration into options of each part.',
       from: { path: '^src/(cri|podsandbox|platform|vm|agent|network|image|store|host)/' },
       to: { path: '^src/config/' },
     },
@@ -79,8 +79,8 @@ module.exports = {
     {
       name: 'grpc-js-only-at-the-edges',
       severity: 'error',
-      comment: 'src/cri serves CRI; src/host and the commands are clients of it. Nobody else speaks gRPC by grpc-js.',
-      from: { path: '^src/', pathNot: '^src/(cri|host|commands)/|^src/main\\.ts$' },
+      comment: 'src/cri serves CRI; src/host and src/cli are clients of it. Nobody else speaks gRPC by grpc-js.',
+      from: { path: '^src/', pathNot: '^src/(cri|host|cli)/|^src/main\\.ts$' },
       to: { path: 'node_modules/@grpc/grpc-js', dependencyTypesNot: ['type-only'] },
     },
     {

@@ -1,0 +1,155 @@
+#!/bin/sh
+# Makes a Debian 12 machine with Node, npm and cargo (and Go, for the tests) ready to run kelyfos
+# from this checkout: Debian packages, npm packages with a current Node among them, generated code,
+# agent, jailer, mkfs.erofs and the guest image. Does what is missing and nothing else; needs the
+# network only for what is missing.
+#
+#   scripts/setup.sh                what bin/kelyfos needs
+#   scripts/setup.sh --for demo     and a registry with a small image
+#   scripts/setup.sh --for test     and crictl
+#
+# Built things are cached under ${KELYFOS_CACHE:-/var/cache/kelyfos}. Plain sh: it has to run before
+# anything is installed.
+set -eu
+
+purpose=run
+while [ $# -gt 0 ]; do
+  case $1 in
+    --for) purpose=${2:?--for what}; shift 2 ;;
+    *) echo "usage: setup.sh [--for run|demo|test]" >&2; exit 2 ;;
+  esac
+done
+case $purpose in run | demo | test) ;; *) echo "setup: unknown purpose: $purpose" >&2; exit 2 ;; esac
+
+cd "$(dirname "$0")/.."
+checkout=$(pwd)
+KELYFOS_CACHE=${KELYFOS_CACHE:-/var/cache/kelyfos}
+export KELYFOS_CACHE
+crictl_version=1.36.0
+
+packages='ca-certificates containernetworking-plugins e2fsprogs gcc iproute2 iptables libc6-dev
+  qemu-system-x86 skopeo util-linux'
+case $purpose in demo | test) packages="$packages busybox-static docker-registry" ;; esac
+case $purpose in test) packages="$packages procps umoci" ;; esac
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+mkdir -p "$KELYFOS_CACHE" libexec
+scratch=$(mktemp -d)
+policy=/usr/sbin/policy-rc.d
+policy_mark='# placed by kelyfos set-up'
+
+restore_policy() {
+  grep -qsF "$policy_mark" "$policy" || return 0
+  if [ -e "$policy.kelyfos-saved" ]; then mv "$policy.kelyfos-saved" "$policy"; else rm -f "$policy"; fi
+}
+trap 'restore_policy; rm -rf "$scratch"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# One set-up at a time; the lock ends with this process.
+exec 9>"$KELYFOS_CACHE/.setup.lock"
+flock -n 9 || { say 'waiting for another set-up'; flock 9; }
+
+# Runs a long step with its output kept back; shows the end of it when it fails.
+quietly() {
+  "$@" >"$scratch/log" 2>&1 9>&- && return 0
+  tail -n 40 "$scratch/log" >&2
+  return 1
+}
+
+# ---------------------------------------------------------------- Debian packages
+missing=
+for package in $packages; do
+  case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true) in
+    ii*) ;;
+    *) missing="$missing $package" ;;
+  esac
+done
+
+install_packages() {
+  # shellcheck disable=SC2086
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing
+}
+
+if [ -n "$missing" ]; then
+  [ "$(id -u)" = 0 ] || die "run as root, or install:$missing"
+  say "installing Debian packages:$missing"
+  # Packages such as docker-registry would start a service on a fixed port.
+  restore_policy
+  if [ -e "$policy" ]; then mv "$policy" "$policy.kelyfos-saved"; fi
+  printf '#!/bin/sh\n%s\nexit 101\n' "$policy_mark" >"$policy"
+  chmod 755 "$policy"
+  # Package lists may be absent, or older than the archive: then once more with fresh ones.
+  if ! install_packages >"$scratch/first-try" 2>&1 9>&-; then
+    say 'updating the package lists'
+    quietly apt-get -o DPkg::Lock::Timeout=300 update || die 'apt-get update failed'
+    quietly install_packages || die 'apt-get install failed'
+  fi
+  restore_policy
+fi
+
+# ---------------------------------------------------------------- npm packages
+# Both `npm ci` and `npm install` leave what they installed in node_modules/.package-lock.json.
+npm_is_current() {
+  [ -x node_modules/.bin/node ] && [ -e node_modules/.package-lock.json ] && node - <<'EOF'
+const { readFileSync } = require('node:fs');
+const read = (path) => JSON.parse(readFileSync(path, 'utf8')).packages;
+const [wanted, present] = [read('package-lock.json'), read('node_modules/.package-lock.json')];
+const right = ([path, { version, optional, link }]) =>
+  path === '' || link || present[path]?.version === version || (optional && !present[path]);
+process.exit(Object.entries(wanted).every(right) ? 0 : 1);
+EOF
+}
+for program in node npm cargo; do
+  command -v "$program" >/dev/null || die "$program is needed and not there"
+done
+if ! npm_is_current; then
+  say 'installing npm packages'
+  quietly npm ci --prefer-offline --no-audit --no-fund || die 'npm ci failed'
+  npm_is_current || die 'npm ci left other packages than the lock file names'
+fi
+node=$checkout/node_modules/.bin/node
+
+# ---------------------------------------------------------------- generated code
+"$node" scripts/generate.ts 9>&- || die 'generation failed'
+
+# ---------------------------------------------------------------- agent and jailer
+target=$(sed -n 's/^target = "\(.*\)"$/\1/p' .cargo/config.toml)
+built=${CARGO_TARGET_DIR:-$checkout/target}/$target/release
+[ -x "$built/kelyfos-agent" ] && [ -x "$built/kelyfos-jailer" ] || say 'building agent and jailer (a few minutes)'
+# Cargo knows best what is stale, and answers in a blink when nothing is.
+quietly cargo build --release --locked --workspace --bins || die 'cargo build failed'
+for program in kelyfos-agent kelyfos-jailer; do ln -sfn "$built/$program" "libexec/$program"; done
+
+# ---------------------------------------------------------------- mkfs.erofs
+scripts/build-erofs-utils >"$scratch/erofs" 9>&- || die 'building erofs-utils failed'
+
+# ---------------------------------------------------------------- guest image
+if [ -x guest/image/build ]; then
+  guest/image/build >"$scratch/guest" 9>&- || die 'building the guest image failed'
+fi
+
+# ---------------------------------------------------------------- crictl
+if [ "$purpose" = test ]; then
+  crictl=$KELYFOS_CACHE/crictl-$crictl_version/crictl
+  if [ ! -x "$crictl" ]; then
+    command -v go >/dev/null || die 'go (1.26 or later) is needed to build crictl for the tests'
+    say "building crictl $crictl_version (a minute or two)"
+    # The module as it is, in its own folder: its go.mod has replacements, which `go install` refuses.
+    go mod download -json "sigs.k8s.io/cri-tools@v$crictl_version" >"$scratch/module.json" 9>&- ||
+      die 'cannot download the source of crictl'
+    source=$("$node" -p 'JSON.parse(require("fs").readFileSync(process.argv[1])).Dir' "$scratch/module.json")
+    mkdir -p "$(dirname "$crictl")"
+    build_crictl() {
+      (cd "$source" && CGO_ENABLED=0 go build -mod=readonly \
+        -ldflags "-X sigs.k8s.io/cri-tools/pkg/version.Version=$crictl_version" -o "$crictl.new" ./cmd/crictl)
+    }
+    quietly build_crictl || die 'building crictl failed'
+    mv "$crictl.new" "$crictl"
+  fi
+  ln -sfn "$crictl" libexec/crictl
+fi
+
+say 'ready'
