@@ -7,6 +7,19 @@ import type { GuestAgent } from '../agent/guest-agent.ts';
 /** An absolute path on the host. */
 export type HostPath = string;
 
+/** The agent of one guest, as far as the domain talks to it. */
+export type Guest = Pick<
+  GuestAgent,
+  | 'configureSandbox'
+  | 'createContainer'
+  | 'startContainer'
+  | 'signalContainer'
+  | 'removeContainer'
+  | 'listContainers'
+  | 'output'
+  | 'exec'
+>;
+
 // ------------------------------------------------------------------ virtual machines
 
 /** Where a VM came from, fastest first. */
@@ -38,7 +51,7 @@ export interface Vm {
   readonly share: HostPath;
   /** Mount tag of that share. */
   readonly shareTag: string;
-  readonly agent: GuestAgent;
+  readonly agent: Guest;
   /** Resolves when QEMU is gone, whoever ended it. Never rejects. */
   readonly exited: Promise<VmExit>;
   /**
