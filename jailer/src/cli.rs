@@ -20,7 +20,7 @@ run: become PROGRAM inside a jail
   --netns PATH          network namespace to join (required)
   --cgroup PATH         cgroup folder to join; repeat it for each v1 hierarchy
   --jail-dir DIR        /run in the jail, writable, given to the user
-  --share DIR           /share in the jail, writable; later mounts below it show up
+  --share DIR           /share in the jail, read-only; later mounts below it show up as they are
   --disks DIR           /disks in the jail, read-only
   --scratch FILE        writable file below --disks, given to the user
   --guest DIR           /guest in the jail, read-only

@@ -37,7 +37,7 @@ impl FromStr for Limit {
             .ok_or_else(|| format!("--rlimit: {text} is not NAME=N"))?;
         let (name, resource) = RESOURCES
             .into_iter()
-            .find(|(known, _)| *known == name)
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .ok_or_else(|| format!("--rlimit: {name} is not a known limit"))?;
         let (soft, hard) = value.split_once(':').unwrap_or((value, value));
         let (soft, hard) = (amount(name, soft)?, amount(name, hard)?);
@@ -125,6 +125,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
+        assert_eq!("NOFILE=1".parse::<Limit>().unwrap().name, "nofile");
         for text in [
             "",
             "nofile",

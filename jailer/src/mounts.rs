@@ -87,11 +87,12 @@ impl Jail {
     }
 
     /// The share: what is mounted below its source later appears here too, never the other way round.
+    /// The volumes in it keep their own flags; the folders round them are the host's alone, so that a
+    /// symbolic link put in their place can never lead the host astray when it mounts the next volume.
     pub fn add_share(&mut self, source: &Path, target: &str) -> Result<()> {
         let mount = sys::open_tree(source, true).at("open", source)?;
-        // Only the flags that make devices and setuid harmless go onto the volumes in it: a read-only
-        // one stays so.
         sys::set_mount(mount.as_fd(), PLAIN, libc::MS_SLAVE, true).at("protect", source)?;
+        sys::set_mount(mount.as_fd(), READ_ONLY, 0, false).at("protect", source)?;
         self.parts.push(Part {
             mount,
             target: target.into(),
