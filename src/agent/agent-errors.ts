@@ -17,7 +17,9 @@ const kinds: Partial<Record<Code, ErrorKind>> = {
 export function fromAgent(error: unknown, call: string): AppError {
   if (error instanceof AppError) return error;
   const failure = ConnectError.from(error);
-  return new AppError(kinds[failure.code] ?? 'internal', `guest agent: ${call}: ${failure.rawMessage}`, { cause: error });
+  return new AppError(kinds[failure.code] ?? 'internal', `guest agent: ${call}: ${failure.rawMessage}`, {
+    cause: error,
+  });
 }
 
 /** True when the connection was lost, so that nobody knows whether the call took effect. */

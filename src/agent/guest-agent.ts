@@ -97,14 +97,18 @@ export class GuestAgent {
 
   /** When the container's program was executed, in nanoseconds since the epoch. */
   async startContainer(id: string, signal?: AbortSignal): Promise<bigint> {
-    const answer = await this.#repeat('StartContainer', signal, (client, options) => client.startContainer({ id }, options));
+    const answer = await this.#repeat('StartContainer', signal, (client, options) =>
+      client.startContainer({ id }, options),
+    );
     return answer.startedAtNs;
   }
 
   /** False when the process had already exited. */
   async signalContainer(id: string, signalNumber: number, all: boolean, signal?: AbortSignal): Promise<boolean> {
     const request = { id, signal: signalNumber, all };
-    const answer = await this.#repeat('SignalContainer', signal, (client, options) => client.signalContainer(request, options));
+    const answer = await this.#repeat('SignalContainer', signal, (client, options) =>
+      client.signalContainer(request, options),
+    );
     return answer.delivered;
   }
 
@@ -113,7 +117,9 @@ export class GuestAgent {
   }
 
   async listContainers(signal?: AbortSignal): Promise<readonly ContainerInfo[]> {
-    const answer = await this.#repeat('ListContainers', signal, (client, options) => client.listContainers({}, options));
+    const answer = await this.#repeat('ListContainers', signal, (client, options) =>
+      client.listContainers({}, options),
+    );
     return answer.containers;
   }
 
@@ -130,12 +136,18 @@ export class GuestAgent {
    * throws `unavailable` when the connection is lost: open it again then, the agent repeats what was
    * not acknowledged.
    */
-  output(requests: AsyncIterable<MessageInitShape<typeof OutputRequestSchema>>, signal: AbortSignal): AsyncIterable<OutputRecord> {
+  output(
+    requests: AsyncIterable<MessageInitShape<typeof OutputRequestSchema>>,
+    signal: AbortSignal,
+  ): AsyncIterable<OutputRecord> {
     return this.#stream('Output', signal, (client, options) => client.output(requests, options));
   }
 
   /** Not repeated: the command may have run. Aborting kills what it started. */
-  exec(requests: AsyncIterable<MessageInitShape<typeof ExecRequestSchema>>, signal: AbortSignal): AsyncIterable<ExecResponse> {
+  exec(
+    requests: AsyncIterable<MessageInitShape<typeof ExecRequestSchema>>,
+    signal: AbortSignal,
+  ): AsyncIterable<ExecResponse> {
     return this.#stream('Exec', signal, (client, options) => client.exec(requests, options));
   }
 
@@ -147,7 +159,10 @@ export class GuestAgent {
       try {
         const session = await AgentSession.open(this.#sockets, handshakeTimeoutMs);
         if (this.#closed.signal.aborted) session.close();
-        else void session.lost.then((reason) => { this.#onLost(reason); });
+        else
+          void session.lost.then((reason) => {
+            this.#onLost(reason);
+          });
         return session;
       } catch (error) {
         this.#log.debug({ err: error }, 'guest agent does not answer yet');
@@ -166,7 +181,9 @@ export class GuestAgent {
 
   async #client(signal: AbortSignal, call: string): Promise<Client<typeof Agent>> {
     const stop = Promise.withResolvers<never>();
-    const onAbort = (): void => { stop.reject(abortError(signal, `guest agent: ${call}: waiting for the connection`)); };
+    const onAbort = (): void => {
+      stop.reject(abortError(signal, `guest agent: ${call}: waiting for the connection`));
+    };
     if (signal.aborted) onAbort();
     signal.addEventListener('abort', onAbort, { once: true });
     try {
@@ -182,7 +199,11 @@ export class GuestAgent {
     return AbortSignal.any(signal === undefined ? signals : [...signals, signal]);
   }
 
-  async #once<T>(call: string, signal: AbortSignal | undefined, run: (client: Client<typeof Agent>, options: CallOptions) => Promise<T>): Promise<T> {
+  async #once<T>(
+    call: string,
+    signal: AbortSignal | undefined,
+    run: (client: Client<typeof Agent>, options: CallOptions) => Promise<T>,
+  ): Promise<T> {
     const limit = this.#limits(signal);
     try {
       return await run(await this.#client(limit, call), { signal: limit });
@@ -191,14 +212,19 @@ export class GuestAgent {
     }
   }
 
-  async #repeat<T>(call: string, signal: AbortSignal | undefined, run: (client: Client<typeof Agent>, options: CallOptions) => Promise<T>): Promise<T> {
+  async #repeat<T>(
+    call: string,
+    signal: AbortSignal | undefined,
+    run: (client: Client<typeof Agent>, options: CallOptions) => Promise<T>,
+  ): Promise<T> {
     const limit = this.#limits(signal);
     for (;;) {
       const session = this.#session;
       try {
         return await run(await this.#client(limit, call), { signal: limit });
       } catch (error) {
-        if (limit.aborted || error instanceof AppError || !isConnectionLoss(error)) throw this.#explain(error, call, limit);
+        if (limit.aborted || error instanceof AppError || !isConnectionLoss(error))
+          throw this.#explain(error, call, limit);
         this.#log.debug({ call, reason: messageOf(error) }, 'repeating a call to the guest agent');
         // The call can fail a tick before the session is seen as lost.
         if (session === this.#session) await delay(firstRetryMs);
@@ -220,7 +246,8 @@ export class GuestAgent {
   }
 
   #explain(error: unknown, call: string, limit: AbortSignal): AppError {
-    if (this.#closed.signal.aborted) return new AppError('unavailable', `guest agent: ${call}: connection closed`, { cause: error });
+    if (this.#closed.signal.aborted)
+      return new AppError('unavailable', `guest agent: ${call}: connection closed`, { cause: error });
     if (limit.aborted) return abortError(limit, `guest agent: ${call}`);
     return fromAgent(error, call);
   }

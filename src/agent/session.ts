@@ -68,8 +68,12 @@ export class AgentSession {
       createConnection: () => data,
       settings: { enablePush: false, initialWindowSize: streamWindowBytes },
     });
-    data.once('close', () => session.destroy());
-    reset.once('close', () => session.destroy());
+    data.once('close', () => {
+      session.destroy();
+    });
+    reset.once('close', () => {
+      session.destroy();
+    });
     return new AgentSession(session, () => {
       data.destroy();
       reset.destroy();

@@ -44,7 +44,13 @@ export function abortError(signal: AbortSignal, doing: string): AppError {
   });
 }
 
-/** True for an errno error of node with one of these codes. */
+/** True for an errno error of node with one of these codes. Asks for the shape: the error may come from another realm. */
 export function hasCode(error: unknown, ...codes: readonly string[]): boolean {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' && codes.includes(error.code);
+  return (
+    typeof error === 'object' &&
+    error !== null &&
+    'code' in error &&
+    typeof error.code === 'string' &&
+    codes.includes(error.code)
+  );
 }

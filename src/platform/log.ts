@@ -17,7 +17,10 @@ export function createLog(level: LogLevel, terminal: boolean): Log {
   const { formatters: _formatters, ...readable } = options;
   return pino({
     ...readable,
-    transport: { target: 'pino-pretty', options: { destination: 2, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' } },
+    transport: {
+      target: 'pino-pretty',
+      options: { destination: 2, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' },
+    },
   });
 }
 

@@ -68,7 +68,13 @@ export class ContainerEnd {
   }
 
   async #exited(entry: ContainerEntry, exit: Exit): Promise<void> {
-    const reason = exit.oomKilled ? 'OOMKilled' : exit.error !== '' ? 'StartError' : exit.code === 0 ? 'Completed' : 'Error';
+    const reason = exit.oomKilled
+      ? 'OOMKilled'
+      : exit.error !== ''
+        ? 'StartError'
+        : exit.code === 0
+          ? 'Completed'
+          : 'Error';
     await this.#registry.updateContainer(entry.record.id, {
       phase: 'exited',
       finishedAt: exit.exitedAtNs,

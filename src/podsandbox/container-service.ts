@@ -47,7 +47,10 @@ export class ContainerService implements Containers {
       if (image === undefined) throw new AppError('not-found', `image "${config.image}" is not present; pull it first`);
       const twin = [...sandbox.containers].find(({ record }) => sameName(record.config, config));
       if (twin !== undefined) {
-        throw new AppError('already-exists', `container name "${config.metadata.name}" attempt ${String(config.metadata.attempt)} is taken by "${twin.record.id}"`);
+        throw new AppError(
+          'already-exists',
+          `container name "${config.metadata.name}" attempt ${String(config.metadata.attempt)} is taken by "${twin.record.id}"`,
+        );
       }
       return this.#make(sandbox, vm, image, config, signal);
     });
@@ -58,12 +61,17 @@ export class ContainerService implements Containers {
     const entry = registry.container(id);
     return locks.run(entry.record.sandboxId, async () => {
       const { phase } = registry.container(id).record;
-      if (phase !== 'created') throw new AppError('failed-precondition', `container "${id}" is ${phase}, only a created one can be started`);
+      if (phase !== 'created')
+        throw new AppError('failed-precondition', `container "${id}" is ${phase}, only a created one can be started`);
       const vm = readyVm(entry.sandbox);
       const trace = new Trace();
       try {
         const startedAt = await trace.step('start in guest', () => vm.agent.startContainer(id, signal));
-        await registry.updateContainer(id, { phase: 'running', startedAt, trace: [...entry.record.trace, ...trace.steps] });
+        await registry.updateContainer(id, {
+          phase: 'running',
+          startedAt,
+          trace: [...entry.record.trace, ...trace.steps],
+        });
       } catch (error) {
         // Cancelled or cut off: the program may run. Only the agent's own refusal says that it does not.
         if (!(error instanceof AppError) || error.kind !== 'failed-precondition') throw error;
@@ -112,7 +120,10 @@ export class ContainerService implements Containers {
   }
 
   list(): readonly Container[] {
-    return this.#options.registry.containers().filter(({ record }) => record.phase !== 'creating').map(snapshot);
+    return this.#options.registry
+      .containers()
+      .filter(({ record }) => record.phase !== 'creating')
+      .map(snapshot);
   }
 
   resolve(prefix: string): ContainerId | undefined {
@@ -122,20 +133,41 @@ export class ContainerService implements Containers {
   async reopenLog(id: ContainerId): Promise<void> {
     const entry = this.#options.registry.container(id);
     if (entry.record.phase !== 'running' || entry.pump === undefined) {
-      throw new AppError('failed-precondition', `container "${id}" is ${entry.record.phase}, only the log of a running one can be reopened`);
+      throw new AppError(
+        'failed-precondition',
+        `container "${id}" is ${entry.record.phase}, only the log of a running one can be reopened`,
+      );
     }
     await entry.pump.reopen();
   }
 
-  async execSync(id: ContainerId, command: readonly string[], timeoutSeconds: number, signal: AbortSignal): Promise<ExecResult> {
+  async execSync(
+    id: ContainerId,
+    command: readonly string[],
+    timeoutSeconds: number,
+    signal: AbortSignal,
+  ): Promise<ExecResult> {
     const entry = this.#options.registry.container(id);
     if (entry.record.phase !== 'running') {
-      throw new AppError('failed-precondition', `container "${id}" is ${entry.record.phase}, only a running one can execute a command`);
+      throw new AppError(
+        'failed-precondition',
+        `container "${id}" is ${entry.record.phase}, only a running one can execute a command`,
+      );
     }
-    return execSync(readyVm(entry.sandbox).agent, { containerId: id, command, timeoutSeconds, log: this.#options.log }, signal);
+    return execSync(
+      readyVm(entry.sandbox).agent,
+      { containerId: id, command, timeoutSeconds, log: this.#options.log },
+      signal,
+    );
   }
 
-  async #make(sandbox: SandboxEntry, vm: Vm, image: Image, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId> {
+  async #make(
+    sandbox: SandboxEntry,
+    vm: Vm,
+    image: Image,
+    config: ContainerConfig,
+    signal: AbortSignal,
+  ): Promise<ContainerId> {
     const { registry } = this.#options;
     const id = newContainerId();
     const trace = new Trace();
@@ -143,7 +175,9 @@ export class ContainerService implements Containers {
     try {
       cleanup.defer('record', () => registry.removeContainer(id));
       const stopSignal = config.stopSignal ?? signalNumber(image.config.stopSignal);
-      const entry = await trace.step('record intent', () => registry.addContainer(newRecord(id, sandbox, image, config, stopSignal)));
+      const entry = await trace.step('record intent', () =>
+        registry.addContainer(newRecord(id, sandbox, image, config, stopSignal)),
+      );
       const disk = await trace.step('attach image', () => this.#imageDisk(sandbox, vm, image, signal));
       cleanup.defer('image disk', () => this.#releaseDisk(sandbox, vm, disk, entry));
       await registry.updateContainer(id, { disk });
@@ -174,7 +208,10 @@ export class ContainerService implements Containers {
       const failure = wrap(error, `create container "${config.metadata.name}"`);
       // What cannot be undone goes with the sandbox; the container itself never became visible.
       await cleanup.unwind().catch((leftover: unknown) => {
-        this.#options.log.error({ containerId: id, sandboxId: sandbox.record.id, err: leftover }, 'a container that failed to be created could not be cleaned up');
+        this.#options.log.error(
+          { containerId: id, sandboxId: sandbox.record.id, err: leftover },
+          'a container that failed to be created could not be cleaned up',
+        );
       });
       throw failure;
     }
@@ -195,14 +232,18 @@ export class ContainerService implements Containers {
     const limit = AbortSignal.timeout(killedMs);
     await entry.sandbox.vm?.agent.signalContainer(entry.record.id, sigkill, true, limit);
     if (!(await exitsWithin(entry, killedMs, limit))) {
-      throw new AppError('unavailable', `container "${entry.record.id}" survives SIGKILL for ${String(killedMs / 1000)} s`);
+      throw new AppError(
+        'unavailable',
+        `container "${entry.record.id}" survives SIGKILL for ${String(killedMs / 1000)} s`,
+      );
     }
   }
 }
 
 function readyVm(sandbox: SandboxEntry): Vm {
   const { id, phase } = sandbox.record;
-  if (phase !== 'ready' || sandbox.vm === undefined) throw new AppError('failed-precondition', `pod sandbox "${id}" is not ready`);
+  if (phase !== 'ready' || sandbox.vm === undefined)
+    throw new AppError('failed-precondition', `pod sandbox "${id}" is not ready`);
   return sandbox.vm;
 }
 
@@ -234,7 +275,13 @@ async function readSeccompProfile({ security }: ContainerConfig): Promise<Uint8A
   }
 }
 
-function newRecord(id: ContainerId, sandbox: SandboxEntry, image: Image, config: ContainerConfig, stopSignal: number): ContainerRecord {
+function newRecord(
+  id: ContainerId,
+  sandbox: SandboxEntry,
+  image: Image,
+  config: ContainerConfig,
+  stopSignal: number,
+): ContainerRecord {
   return {
     id,
     sandboxId: sandbox.record.id,

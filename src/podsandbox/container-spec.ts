@@ -99,7 +99,8 @@ function commandLine(config: ContainerConfig, image: ImageConfig): string[] {
   const entrypoint = config.command.length > 0 ? config.command : image.entrypoint;
   const args = config.args.length > 0 ? config.args : config.command.length > 0 ? [] : image.cmd;
   const argv = [...entrypoint, ...args];
-  if (argv.length === 0) throw new AppError('invalid', `no command: neither the container nor image "${config.image}" names one`);
+  if (argv.length === 0)
+    throw new AppError('invalid', `no command: neither the container nor image "${config.image}" names one`);
   return argv;
 }
 
@@ -116,7 +117,10 @@ function environment(config: ContainerConfig, image: ImageConfig, hostname: stri
   return [...values.values()];
 }
 
-function user(security: ContainerSecurity, image: ImageConfig): { username: string; gid?: number; gidSet?: boolean; additionalGids: number[]; strictGroups: boolean } {
+function user(
+  security: ContainerSecurity,
+  image: ImageConfig,
+): { username: string; gid?: number; gidSet?: boolean; additionalGids: number[]; strictGroups: boolean } {
   const asked = security.runAsUser?.toString() ?? security.runAsUsername;
   const base = asked !== '' ? asked : image.user;
   return {
@@ -130,7 +134,8 @@ function user(security: ContainerSecurity, image: ImageConfig): { username: stri
 function seccomp(security: ContainerSecurity, profile: Uint8Array | undefined): MessageInitShape<typeof SeccompSchema> {
   if (security.privileged || security.seccomp.type === 'unconfined') return { kind: Seccomp_Kind.UNCONFINED };
   if (security.seccomp.type === 'runtime-default') return { kind: Seccomp_Kind.RUNTIME_DEFAULT };
-  if (profile === undefined) throw new AppError('internal', `seccomp profile "${security.seccomp.localhostRef}" was not read`);
+  if (profile === undefined)
+    throw new AppError('internal', `seccomp profile "${security.seccomp.localhostRef}" was not read`);
   return { kind: Seccomp_Kind.PROFILE, profile };
 }
 
@@ -178,7 +183,10 @@ function depth(path: string): number {
 function devices(config: ContainerConfig): MessageInitShape<typeof DeviceSchema>[] {
   const [first] = config.devices;
   if (first !== undefined) {
-    throw new AppError('unimplemented', `device "${first.hostPath}": host devices cannot be given to a virtual machine yet`);
+    throw new AppError(
+      'unimplemented',
+      `device "${first.hostPath}": host devices cannot be given to a virtual machine yet`,
+    );
   }
   return config.security.privileged ? [{ all: true, access: 'rwm' }] : [];
 }
@@ -197,6 +205,10 @@ function resources(limits: LinuxResources): MessageInitShape<typeof ResourcesSch
 }
 
 function namespaceMode(mode: NamespaceMode, which: string): Namespaces_Mode {
-  if (mode === 'node') throw new AppError('failed-precondition', `a container cannot use the host's ${which} namespace in a virtual machine`);
+  if (mode === 'node')
+    throw new AppError(
+      'failed-precondition',
+      `a container cannot use the host's ${which} namespace in a virtual machine`,
+    );
   return namespaceModes[mode];
 }

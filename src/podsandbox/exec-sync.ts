@@ -10,7 +10,10 @@ const maxOutputBytes = 16 * 1024 * 1024;
 const answerMs = 10_000;
 
 export interface ExecSource {
-  exec(requests: AsyncIterable<MessageInitShape<typeof ExecRequestSchema>>, signal: AbortSignal): AsyncIterable<ExecResponse>;
+  exec(
+    requests: AsyncIterable<MessageInitShape<typeof ExecRequestSchema>>,
+    signal: AbortSignal,
+  ): AsyncIterable<ExecResponse>;
 }
 
 export interface ExecSyncRequest {
@@ -34,13 +37,15 @@ export async function execSync(source: ExecSource, request: ExecSyncRequest, sig
       timeoutMs: BigInt(timeoutSeconds) * 1000n,
     },
   };
-  const limit = timeoutSeconds > 0 ? AbortSignal.any([signal, AbortSignal.timeout(timeoutSeconds * 1000 + answerMs)]) : signal;
+  const limit =
+    timeoutSeconds > 0 ? AbortSignal.any([signal, AbortSignal.timeout(timeoutSeconds * 1000 + answerMs)]) : signal;
   const output = { stdout: new CappedOutput(), stderr: new CappedOutput() };
   for await (const message of source.exec(only(start), limit)) {
     if (message.data.length > 0) (message.channel === Channel.STDERR ? output.stderr : output.stdout).add(message.data);
     if (message.exit === undefined) continue;
     const { exit } = message;
-    if (exit.timedOut) throw new AppError('deadline', `command "${command.join(' ')}" timed out after ${String(timeoutSeconds)} s`);
+    if (exit.timedOut)
+      throw new AppError('deadline', `command "${command.join(' ')}" timed out after ${String(timeoutSeconds)} s`);
     if (output.stdout.cut || output.stderr.cut) {
       request.log.warn({ containerId }, `output of an ExecSync was cut off at ${String(maxOutputBytes)} bytes`);
     }

@@ -22,7 +22,13 @@ export function guestSetup(input: GuestSetupInput): MessageInitShape<typeof Conf
     hostname: guestHostname(config),
     ...(config.dns === undefined
       ? {}
-      : { dns: { servers: [...config.dns.servers], searches: [...config.dns.searches], options: [...config.dns.options] } }),
+      : {
+          dns: {
+            servers: [...config.dns.servers],
+            searches: [...config.dns.searches],
+            options: [...config.dns.options],
+          },
+        }),
     interfaces: network.interfaces.map((nic, index) => ({ ...nic, addresses: [...nic.addresses], nic: index })),
     routes: network.routes.map((route) => ({ ...route })),
     neighbours: network.neighbours.map((neighbour) => ({ ...neighbour })),

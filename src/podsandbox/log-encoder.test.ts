@@ -46,7 +46,9 @@ describe('log encoder', () => {
   test('gives every byte back once and in order, however it was cut', () => {
     const record = fc.record({
       channel: fc.constantFrom<LogChannel>('stdout', 'stderr'),
-      data: fc.uint8Array({ minLength: 1, maxLength: 300 }).map((bytes) => bytes.map((byte) => (byte === 13 ? 10 : byte))),
+      data: fc
+        .uint8Array({ minLength: 1, maxLength: 300 })
+        .map((bytes) => bytes.map((byte) => (byte === 13 ? 10 : byte))),
     });
     fc.assert(
       fc.property(fc.array(record, { maxLength: 60 }), (records) => {
@@ -63,17 +65,21 @@ describe('log encoder', () => {
 
   test('goes on from what was pending as if nothing had happened', () => {
     fc.assert(
-      fc.property(fc.array(fc.string({ unit: fc.constantFrom('a', 'b', '\n'), minLength: 1, maxLength: 20 })), fc.nat(30), (chunks, cut) => {
-        const whole = new LogEncoder(nothingPending);
-        let resumed = new LogEncoder(nothingPending);
-        const [expected, actual] = [[] as Buffer[], [] as Buffer[]];
-        for (const [index, chunk] of chunks.entries()) {
-          if (index === cut) resumed = new LogEncoder(resumed.pending);
-          expected.push(whole.encode('stdout', at, Buffer.from(chunk)));
-          actual.push(resumed.encode('stdout', at, Buffer.from(chunk)));
-        }
-        expect(Buffer.concat(actual).equals(Buffer.concat(expected))).toBe(true);
-      }),
+      fc.property(
+        fc.array(fc.string({ unit: fc.constantFrom('a', 'b', '\n'), minLength: 1, maxLength: 20 })),
+        fc.nat(30),
+        (chunks, cut) => {
+          const whole = new LogEncoder(nothingPending);
+          let resumed = new LogEncoder(nothingPending);
+          const [expected, actual] = [[] as Buffer[], [] as Buffer[]];
+          for (const [index, chunk] of chunks.entries()) {
+            if (index === cut) resumed = new LogEncoder(resumed.pending);
+            expected.push(whole.encode('stdout', at, Buffer.from(chunk)));
+            actual.push(resumed.encode('stdout', at, Buffer.from(chunk)));
+          }
+          expect(Buffer.concat(actual).equals(Buffer.concat(expected))).toBe(true);
+        },
+      ),
     );
   });
 });
@@ -81,7 +87,7 @@ describe('log encoder', () => {
 function contentOf(log: Buffer, channel: LogChannel): Buffer {
   const parts: Buffer[] = [];
   const head = Buffer.from(`${stamp} ${channel} `);
-  for (let from = 0; from < log.length; ) {
+  for (let from = 0; from < log.length;) {
     const end = log.indexOf(10, from);
     const line = log.subarray(from, end);
     if (line.subarray(0, head.length).equals(head)) {

@@ -35,7 +35,7 @@ export class LogFile {
   }
 
   async append(bytes: Uint8Array): Promise<void> {
-    for (let written = 0; written < bytes.length; ) {
+    for (let written = 0; written < bytes.length;) {
       const { bytesWritten } = await this.#file.write(bytes, written);
       written += bytesWritten;
       this.#size += bytesWritten;

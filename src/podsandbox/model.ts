@@ -239,5 +239,10 @@ export interface Containers {
   /** failed-precondition unless running. */
   reopenLog(id: ContainerId): Promise<void>;
   /** `timeoutSeconds` 0 means none; `deadline` when it passes, and the whole tree is killed. */
-  execSync(id: ContainerId, command: readonly string[], timeoutSeconds: number, signal: AbortSignal): Promise<ExecResult>;
+  execSync(
+    id: ContainerId,
+    command: readonly string[],
+    timeoutSeconds: number,
+    signal: AbortSignal,
+  ): Promise<ExecResult>;
 }

@@ -60,7 +60,10 @@ class Daemon {
 
 async function contents(path = logPath): Promise<string[]> {
   const text = await readFile(path, 'utf8');
-  return text.split('\n').filter((line) => line !== '').map((line) => line.split(' ').slice(1).join(' '));
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => line.split(' ').slice(1).join(' '));
 }
 
 describe('output pump', () => {
@@ -92,28 +95,33 @@ describe('output pump', () => {
 
   test('goes on where a killed daemon stopped, even between writing and recording', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.array(fc.stringMatching(/^[ab\n]{1,9}$/), { maxLength: 5 }), { minLength: 1, maxLength: 6 }), async (lives) => {
-        await rm(join(folder, 'app'), { recursive: true, force: true });
-        const guest = await runningGuest();
-        const daemon = new Daemon();
-        for (const texts of lives) {
-          const pump = daemon.pump(guest);
-          for (const text of texts) guest.write(id, 'stdout', text);
-          await new Promise(setImmediate);
-          // From here on the daemon writes to the file but records nothing: the worst moment to die.
-          daemon.dead = true;
-          guest.write(id, 'stdout', 'x\ny');
-          await new Promise(setImmediate);
-          guest.loseConnection();
-          await pump.stop();
-        }
-        daemon.pump(guest);
-        guest.exit(id, { code: 0 });
-        await daemon.exited.promise;
-        const expected = lives.map((texts) => `${texts.join('')}x\ny`).join('');
-        const actual = (await contents()).map((line) => line.slice('stdout F '.length) + (line.startsWith('stdout F') ? '\n' : '')).join('');
-        expect(actual).toBe(expected);
-      }),
+      fc.asyncProperty(
+        fc.array(fc.array(fc.stringMatching(/^[ab\n]{1,9}$/), { maxLength: 5 }), { minLength: 1, maxLength: 6 }),
+        async (lives) => {
+          await rm(join(folder, 'app'), { recursive: true, force: true });
+          const guest = await runningGuest();
+          const daemon = new Daemon();
+          for (const texts of lives) {
+            const pump = daemon.pump(guest);
+            for (const text of texts) guest.write(id, 'stdout', text);
+            await new Promise(setImmediate);
+            // From here on the daemon writes to the file but records nothing: the worst moment to die.
+            daemon.dead = true;
+            guest.write(id, 'stdout', 'x\ny');
+            await new Promise(setImmediate);
+            guest.loseConnection();
+            await pump.stop();
+          }
+          daemon.pump(guest);
+          guest.exit(id, { code: 0 });
+          await daemon.exited.promise;
+          const expected = lives.map((texts) => `${texts.join('')}x\ny`).join('');
+          const actual = (await contents())
+            .map((line) => line.slice('stdout F '.length) + (line.startsWith('stdout F') ? '\n' : ''))
+            .join('');
+          expect(actual).toBe(expected);
+        },
+      ),
       { numRuns: 25 },
     );
   });

@@ -22,7 +22,10 @@ export const outputStart: OutputCheckpoint = { sequence: 0n, position: undefined
 
 /** What the pump reads from; GuestAgent has it. */
 export interface OutputSource {
-  output(requests: AsyncIterable<{ readonly id?: string; readonly acknowledged: bigint }>, signal: AbortSignal): AsyncIterable<OutputRecord>;
+  output(
+    requests: AsyncIterable<{ readonly id?: string; readonly acknowledged: bigint }>,
+    signal: AbortSignal,
+  ): AsyncIterable<OutputRecord>;
 }
 
 export interface OutputPumpOptions {
@@ -95,13 +98,13 @@ export class OutputPump {
 
   async #run(): Promise<void> {
     const { log } = this.#options;
-    while (!this.#stopped.signal.aborted) {
+    while (!this.#isStopped()) {
       try {
         await this.#openFile();
         if (await this.#session()) return;
         await this.#pause(retryMs);
       } catch (error) {
-        if (this.#stopped.signal.aborted) return;
+        if (this.#isStopped()) return;
         const lost = error instanceof AppError && error.kind === 'unavailable';
         if (!lost) log.warn({ err: error }, 'cannot read the output of a container, trying again');
         await this.#pause(lost ? retryMs : troubleMs);
@@ -115,7 +118,8 @@ export class OutputPump {
     if (checkpoint.position !== undefined) this.#skip = await bytesBehind(logPath, checkpoint.position);
     this.#file = await LogFile.open(logPath);
     // From here on a daemon that dies leaves a position behind that its successor can measure from.
-    if (checkpoint.position === undefined) await this.#options.save(this.#checkpoint(this.#written, this.#encoder.pending));
+    if (checkpoint.position === undefined)
+      await this.#options.save(this.#checkpoint(this.#written, this.#encoder.pending));
   }
 
   /** One Output call; true when the exit has been handled. */
@@ -196,7 +200,7 @@ export class OutputPump {
           `cannot write the log of a container: ${messageOf(error)}; its output waits`,
         );
         bytes = bytes.subarray((this.#file?.position.size ?? 0) - before);
-        if (this.#stopped.signal.aborted) return;
+        if (this.#isStopped()) return;
         await this.#pause(troubleMs);
       }
     }
@@ -204,6 +208,10 @@ export class OutputPump {
 
   #checkpoint(sequence: bigint, pending: PendingLines): OutputCheckpoint {
     return { sequence, position: this.#file?.position, pending };
+  }
+
+  #isStopped(): boolean {
+    return this.#stopped.signal.aborted;
   }
 
   async #pause(ms: number): Promise<void> {

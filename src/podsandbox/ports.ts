@@ -99,14 +99,23 @@ export interface PodNetworkRequest {
   readonly podUid: string;
   readonly cgroupParent: string;
   readonly portMappings: readonly PortMapping[];
-  readonly dns: { readonly servers: readonly string[]; readonly searches: readonly string[]; readonly options: readonly string[] };
+  readonly dns: {
+    readonly servers: readonly string[];
+    readonly searches: readonly string[];
+    readonly options: readonly string[];
+  };
   /** Bits per second from the kubernetes.io/ingress-bandwidth and egress-bandwidth annotations. */
   readonly bandwidth?: { readonly ingressRate?: number; readonly egressRate?: number };
 }
 
 /** What the guest must be given, read from the namespace after CNI ADD. */
 export interface PodNetwork {
-  readonly interfaces: readonly { readonly name: string; readonly mac: string; readonly mtu: number; readonly addresses: readonly string[] }[];
+  readonly interfaces: readonly {
+    readonly name: string;
+    readonly mac: string;
+    readonly mtu: number;
+    readonly addresses: readonly string[];
+  }[];
   readonly routes: readonly {
     readonly destination: string;
     readonly gateway: string;

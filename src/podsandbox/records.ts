@@ -58,37 +58,28 @@ export interface ContainerRecord {
 }
 
 const id = z.string().regex(/^[0-9a-f]{64}$/);
-const bytes = z.instanceof(Uint8Array);
+const bytes = z.custom<Uint8Array>((value) => ArrayBuffer.isView(value));
 
 // The configurations are what this daemon validated before it wrote them; the version says whether it can read them.
-const sandboxSchema = z.object({
+const sandboxShape = z.looseObject({
   id,
   phase: z.enum(['creating', 'ready', 'ending', 'ended']),
   config: z.looseObject({}),
   vmId: z.string(),
   createdAt: z.bigint(),
 });
-const containerSchema = z.object({
+const containerShape = z.looseObject({
   id,
   sandboxId: id,
   phase: z.enum(['creating', 'created', 'running', 'exited']),
   config: z.looseObject({}),
   createdAt: z.bigint(),
 });
-const checkpointSchema = z.object({
+const checkpointSchema: z.ZodType<OutputCheckpoint> = z.object({
   sequence: z.bigint(),
-  position: z.object({ inode: z.bigint(), size: z.number() }).optional(),
+  position: z.union([z.object({ inode: z.bigint(), size: z.number() }), z.undefined()]),
   pending: z.object({ stdout: bytes, stderr: bytes }),
 });
-
-function checked<T>(schema: z.ZodType): { parse(value: unknown): T } {
-  return {
-    parse: (value) => {
-      schema.parse(value);
-      return value as T;
-    },
-  };
-}
 
 export interface Records {
   readonly sandboxes: Table<SandboxRecord>;
@@ -98,8 +89,10 @@ export interface Records {
 
 export function openRecords(store: Store): Records {
   return {
-    sandboxes: store.table('sandboxes', 1, checked<SandboxRecord>(sandboxSchema)),
-    containers: store.table('containers', 1, checked<ContainerRecord>(containerSchema)),
-    checkpoints: store.table('checkpoints', 1, checked<OutputCheckpoint>(checkpointSchema)),
+    sandboxes: store.table('sandboxes', 1, { parse: (value) => sandboxShape.parse(value) as unknown as SandboxRecord }),
+    containers: store.table('containers', 1, {
+      parse: (value) => containerShape.parse(value) as unknown as ContainerRecord,
+    }),
+    checkpoints: store.table('checkpoints', 1, checkpointSchema),
   };
 }

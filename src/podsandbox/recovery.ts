@@ -58,7 +58,10 @@ export async function recover(options: RecoveryOptions): Promise<RecoveryReport>
   return report;
 }
 
-async function recoverSandbox(options: RecoveryOptions, entry: SandboxEntry): Promise<'adopted' | 'died' | 'undone' | undefined> {
+async function recoverSandbox(
+  options: RecoveryOptions,
+  entry: SandboxEntry,
+): Promise<'adopted' | 'died' | 'undone' | undefined> {
   const { registry, vms, networks, sandboxes, locks, log } = options;
   const { id, phase, vmId, netns } = entry.record;
   switch (phase) {
@@ -76,7 +79,10 @@ async function recoverSandbox(options: RecoveryOptions, entry: SandboxEntry): Pr
       void locks
         .run(id, () => sandboxes.end(entry, ''))
         .catch((error: unknown) => {
-          log.error({ sandboxId: id, err: error }, 'cannot finish the end of a pod sandbox; StopPodSandbox will try again');
+          log.error(
+            { sandboxId: id, err: error },
+            'cannot finish the end of a pod sandbox; StopPodSandbox will try again',
+          );
         });
       return undefined;
     case 'ready': {
@@ -98,18 +104,32 @@ async function recoverContainers(options: RecoveryOptions, entry: SandboxEntry, 
   try {
     known = await vm.agent.listContainers(AbortSignal.timeout(answerMs));
   } catch (error) {
-    options.log.warn({ sandboxId: entry.record.id, reason: messageOf(error) }, 'a guest does not answer; its containers are shown as recorded');
-    for (const container of entry.containers) if (container.record.phase === 'running') options.containers.watch(container, absoluteLogPath(container));
+    options.log.warn(
+      { sandboxId: entry.record.id, reason: messageOf(error) },
+      'a guest does not answer; its containers are shown as recorded',
+    );
+    for (const container of entry.containers)
+      if (container.record.phase === 'running') options.containers.watch(container, absoluteLogPath(container));
     return;
   }
   for (const container of entry.containers) {
-    await recoverContainer(options, container, vm, known.find(({ id }) => id === container.record.id));
+    await recoverContainer(
+      options,
+      container,
+      vm,
+      known.find(({ id }) => id === container.record.id),
+    );
   }
   // The agent made it, the daemon died before it could say so to anybody.
   for (const { id } of known) if (options.registry.findContainer(id) === undefined) await vm.agent.removeContainer(id);
 }
 
-async function recoverContainer(options: RecoveryOptions, container: ContainerEntry, vm: Vm, info: ContainerInfo | undefined): Promise<void> {
+async function recoverContainer(
+  options: RecoveryOptions,
+  container: ContainerEntry,
+  vm: Vm,
+  info: ContainerInfo | undefined,
+): Promise<void> {
   const { registry, containers } = options;
   const { id, phase, disk } = container.record;
   if (phase === 'creating') {

@@ -57,7 +57,10 @@ export class Registry {
     for (const { record } of this.#records.containers.entries()) {
       const sandbox = this.#sandboxes.get(record.sandboxId);
       if (sandbox === undefined) {
-        this.#log.warn({ containerId: record.id, sandboxId: record.sandboxId }, 'dropping a container without a sandbox');
+        this.#log.warn(
+          { containerId: record.id, sandboxId: record.sandboxId },
+          'dropping a container without a sandbox',
+        );
         await this.#records.containers.remove(record.id);
         await this.#records.checkpoints.remove(record.id);
       } else {
@@ -84,7 +87,10 @@ export class Registry {
     await this.#records.sandboxes.put(id, record);
     entry.record = record;
     if (record.phase !== before) {
-      this.#log.info({ sandboxId: id, from: before, to: record.phase, reason: record.reason }, 'pod sandbox changed state');
+      this.#log.info(
+        { sandboxId: id, from: before, to: record.phase, reason: record.reason },
+        'pod sandbox changed state',
+      );
     }
   }
 
@@ -113,7 +119,13 @@ export class Registry {
     if (record.phase !== before) {
       const { exitCode, reason } = record;
       this.#log.info(
-        { containerId: id, sandboxId: record.sandboxId, from: before, to: record.phase, ...(record.phase === 'exited' ? { exitCode, reason } : {}) },
+        {
+          containerId: id,
+          sandboxId: record.sandboxId,
+          from: before,
+          to: record.phase,
+          ...(record.phase === 'exited' ? { exitCode, reason } : {}),
+        },
         'container changed state',
       );
     }
@@ -152,11 +164,19 @@ export class Registry {
   }
 
   resolveSandbox(prefix: string): SandboxId | undefined {
-    return resolve([...this.#sandboxes.values()].map((entry) => entry.record.id), prefix, 'pod sandbox');
+    return resolve(
+      [...this.#sandboxes.values()].map((entry) => entry.record.id),
+      prefix,
+      'pod sandbox',
+    );
   }
 
   resolveContainer(prefix: string): ContainerId | undefined {
-    return resolve([...this.#containers.values()].map((entry) => entry.record.id), prefix, 'container');
+    return resolve(
+      [...this.#containers.values()].map((entry) => entry.record.id),
+      prefix,
+      'container',
+    );
   }
 
   #adopt(record: ContainerRecord, sandbox: SandboxEntry): ContainerEntry {

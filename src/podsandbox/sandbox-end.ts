@@ -48,10 +48,14 @@ export class SandboxEnd {
         if (entry.vm !== vm || entry.record.phase !== 'ready') return;
         this.#log.error({ sandboxId: id, vmId: vm.id, reason: exit.reason }, 'virtual machine died');
         await this.#registry.updateSandbox(id, { phase: 'ending', reason: `virtual machine died: ${exit.reason}` });
-        for (const container of entry.containers) await this.#containers.lost(container, `virtual machine died: ${exit.reason}`);
+        for (const container of entry.containers)
+          await this.#containers.lost(container, `virtual machine died: ${exit.reason}`);
         await this.end(entry, '');
       }).catch((error: unknown) => {
-        this.#log.error({ sandboxId: id, err: error }, 'cannot clean up after a virtual machine; StopPodSandbox will try again');
+        this.#log.error(
+          { sandboxId: id, err: error },
+          'cannot clean up after a virtual machine; StopPodSandbox will try again',
+        );
       }),
     );
   }
@@ -66,13 +70,22 @@ export class SandboxEnd {
   async #kill(container: ContainerEntry, patience: AbortSignal): Promise<void> {
     const { agent, exited } = container.sandbox.vm ?? {};
     const waited = Promise.withResolvers<undefined>();
-    patience.addEventListener('abort', () => { waited.resolve(undefined); }, { once: true });
+    patience.addEventListener(
+      'abort',
+      () => {
+        waited.resolve(undefined);
+      },
+      { once: true },
+    );
     try {
       await agent?.signalContainer(container.record.id, sigkill, true, patience);
       await Promise.race([container.exited, waited.promise, exited]);
     } catch (error) {
       // The VM is ended next, which kills for certain; only unread output is at stake.
-      this.#log.warn({ containerId: container.record.id, reason: messageOf(error) }, 'a container could not be killed in its guest');
+      this.#log.warn(
+        { containerId: container.record.id, reason: messageOf(error) },
+        'a container could not be killed in its guest',
+      );
     }
   }
 }

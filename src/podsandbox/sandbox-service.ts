@@ -40,8 +40,11 @@ export class PodSandboxService implements PodSandboxes {
     refuseHostNamespaces(config);
     const name = uniqueName(config.metadata);
     return this.#names.run(name, async () => {
-      const holder = this.#options.registry.sandboxes().find(({ record }) => uniqueName(record.config.metadata) === name);
-      if (holder !== undefined) throw new AppError('already-exists', `pod sandbox name "${name}" is taken by "${holder.record.id}"`);
+      const holder = this.#options.registry
+        .sandboxes()
+        .find(({ record }) => uniqueName(record.config.metadata) === name);
+      if (holder !== undefined)
+        throw new AppError('already-exists', `pod sandbox name "${name}" is taken by "${holder.record.id}"`);
       return this.#make(config, runtimeHandler, request, signal);
     });
   }
@@ -76,7 +79,12 @@ export class PodSandboxService implements PodSandboxes {
     return this.#options.registry.resolveSandbox(prefix);
   }
 
-  async #make(config: SandboxConfig, runtimeHandler: string, request: VmRequest, signal: AbortSignal): Promise<SandboxId> {
+  async #make(
+    config: SandboxConfig,
+    runtimeHandler: string,
+    request: VmRequest,
+    signal: AbortSignal,
+  ): Promise<SandboxId> {
     const { registry, vms, networks, end, locks, log } = this.#options;
     const id = newSandboxId();
     const trace = new Trace();
@@ -93,7 +101,13 @@ export class PodSandboxService implements PodSandboxes {
       const network = await trace.step('network', () => networks.attach(networkRequest(id, vm.netns, config), signal));
       await trace.step('configure guest', () =>
         vm.agent.configureSandbox(
-          guestSetup({ config, network, shareTag: vm.shareTag, machineId: randomBytes(16).toString('hex'), entropy: randomBytes(64) }),
+          guestSetup({
+            config,
+            network,
+            shareTag: vm.shareTag,
+            machineId: randomBytes(16).toString('hex'),
+            entropy: randomBytes(64),
+          }),
           signal,
         ),
       );
@@ -109,7 +123,12 @@ export class PodSandboxService implements PodSandboxes {
       } catch (leftover) {
         // Whatever stayed behind must stay visible, so that StopPodSandbox and RemovePodSandbox can finish it.
         log.error({ sandboxId: id, err: leftover }, 'a pod sandbox that failed to start could not be cleaned up');
-        const record = { ...newRecord(id, config, runtimeHandler), ...entry?.record, phase: 'ending' as const, reason: messageOf(leftover) };
+        const record = {
+          ...newRecord(id, config, runtimeHandler),
+          ...entry?.record,
+          phase: 'ending' as const,
+          reason: messageOf(leftover),
+        };
         if (registry.findSandbox(id) === undefined) await registry.addSandbox(record);
         else await registry.updateSandbox(id, record);
       }
@@ -121,7 +140,10 @@ export class PodSandboxService implements PodSandboxes {
     const { handlers, defaultHandler } = this.#options;
     const handler = handlers.get(runtimeHandler === '' ? defaultHandler : runtimeHandler);
     if (handler === undefined) {
-      throw new AppError('invalid', `runtime handler "${runtimeHandler}" is not configured; known: ${[...handlers.keys()].join(', ')}`);
+      throw new AppError(
+        'invalid',
+        `runtime handler "${runtimeHandler}" is not configured; known: ${[...handlers.keys()].join(', ')}`,
+      );
     }
     const period = config.resources?.cpuPeriod ?? 0n;
     const quota = config.resources?.cpuQuota ?? 0n;
@@ -142,7 +164,20 @@ function isVisible(entry: SandboxEntry): boolean {
 function snapshot(entry: SandboxEntry): Sandbox {
   const { id, config, runtimeHandler, createdAt, phase, reason, ips, vmId, vmOrigin, netns, trace } = entry.record;
   const state = phase === 'ready' ? 'ready' : 'notready';
-  return { id, config, runtimeHandler, createdAt, state, reason, ips, vmId, vmOrigin, netns, pid: entry.vm?.pid ?? 0, trace };
+  return {
+    id,
+    config,
+    runtimeHandler,
+    createdAt,
+    state,
+    reason,
+    ips,
+    vmId,
+    vmOrigin,
+    netns,
+    pid: entry.vm?.pid ?? 0,
+    trace,
+  };
 }
 
 function newRecord(id: SandboxId, config: SandboxConfig, runtimeHandler: string): SandboxEntry['record'] {
@@ -191,7 +226,12 @@ function networkRequest(id: SandboxId, netns: string, config: SandboxConfig): Po
     dns: config.dns ?? { servers: [], searches: [], options: [] },
     ...(ingressRate === undefined && egressRate === undefined
       ? {}
-      : { bandwidth: { ...(ingressRate === undefined ? {} : { ingressRate }), ...(egressRate === undefined ? {} : { egressRate }) } }),
+      : {
+          bandwidth: {
+            ...(ingressRate === undefined ? {} : { ingressRate }),
+            ...(egressRate === undefined ? {} : { egressRate }),
+          },
+        }),
   };
 }
 
@@ -213,6 +253,7 @@ function bandwidth(annotations: Readonly<Record<string, string>>, key: string): 
   if (text === undefined) return undefined;
   const [, digits, suffix] = /^(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?$/.exec(text) ?? [];
   const scale = quantitySuffixes[suffix ?? ''];
-  if (digits === undefined || scale === undefined) throw new AppError('invalid', `annotation ${key}: "${text}" is not a quantity such as 10M`);
+  if (digits === undefined || scale === undefined)
+    throw new AppError('invalid', `annotation ${key}: "${text}" is not a quantity such as 10M`);
   return Math.floor(Number(digits) * scale);
 }

@@ -11,9 +11,13 @@ const envelope = z.strictObject({ version: z.number().int(), record: z.unknown()
 
 /** JSON with the two types records need beside it: bigint and bytes. */
 function encode(version: number, record: unknown): string {
-  return JSON.stringify({ version, record }, (_key, value: unknown) => {
-    if (typeof value === 'bigint') return { $bigint: value.toString() };
-    if (value instanceof Uint8Array) return { $bytes: Buffer.from(value).toString('base64') };
+  return JSON.stringify({ version, record }, function (this: Readonly<Record<string, unknown>>, key, value: unknown) {
+    // The value as it was: a Buffer has turned itself into something else by now.
+    const raw = this[key];
+    if (typeof raw === 'bigint') return { $bigint: raw.toString() };
+    if (ArrayBuffer.isView(raw)) {
+      return { $bytes: Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString('base64') };
+    }
     return value;
   });
 }
@@ -68,7 +72,9 @@ export class Table<T> {
       }
       return this.#schema.parse(record);
     } catch (error) {
-      throw new AppError('internal', `record ${this.#name}/${key} cannot be read: ${messageOf(error)}`, { cause: error });
+      throw new AppError('internal', `record ${this.#name}/${key} cannot be read: ${messageOf(error)}`, {
+        cause: error,
+      });
     }
   }
 }

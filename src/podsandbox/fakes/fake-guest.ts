@@ -35,7 +35,7 @@ export class FakeGuest implements Guest {
   configured = 0;
   #clock = 1_700_000_000_000_000_000n;
   #connection = new AbortController();
-  #failures = new Map<string, Error>();
+  readonly #failures = new Map<string, Error>();
 
   /** The next call of this name fails once. */
   failNext(call: keyof Guest, error: Error = new AppError('internal', `${call} fails as told`)): void {
@@ -77,7 +77,9 @@ export class FakeGuest implements Guest {
       nextSequence: 1n,
       wake: Promise.withResolvers(),
     });
-    return Promise.resolve(create(CreateContainerResponseSchema, { pid: 7, user: { uid: 1, gid: 2, additionalGids: [3] } }));
+    return Promise.resolve(
+      create(CreateContainerResponseSchema, { pid: 7, user: { uid: 1, gid: 2, additionalGids: [3] } }),
+    );
   };
 
   startContainer: Guest['startContainer'] = async (id) => {
@@ -110,11 +112,17 @@ export class FakeGuest implements Guest {
   listContainers: Guest['listContainers'] = (): Promise<readonly ContainerInfo[]> => {
     this.#mayFail('listContainers');
     return Promise.resolve(
-      [...this.containers].map(([id, { state }]) => create(ContainerInfoSchema, { id, state, startedAtNs: this.#now() })),
+      [...this.containers].map(([id, { state }]) =>
+        create(ContainerInfoSchema, { id, state, startedAtNs: this.#now() }),
+      ),
     );
   };
 
-  output: Guest['output'] = async function* (this: FakeGuest, requests: Parameters<Guest['output']>[0], signal: AbortSignal) {
+  output: Guest['output'] = async function* (
+    this: FakeGuest,
+    requests: Parameters<Guest['output']>[0],
+    signal: AbortSignal,
+  ) {
     const ended = AbortSignal.any([signal, this.#connection.signal]);
     const acks = requests[Symbol.asyncIterator]();
     const opening = (await acks.next()) as IteratorResult<{ id?: string; acknowledged?: bigint }>;
@@ -130,7 +138,7 @@ export class FakeGuest implements Guest {
         acknowledge(next.value.acknowledged ?? 0n);
       }
     })();
-    for (let last = opening.value.acknowledged ?? 0n; ; ) {
+    for (let last = opening.value.acknowledged ?? 0n; ;) {
       if (ended.aborted) throw ended.reason instanceof Error ? ended.reason : new AppError('cancelled', 'aborted');
       const next = container.records.find(({ sequence }) => sequence > last);
       if (next === undefined) {
@@ -143,7 +151,10 @@ export class FakeGuest implements Guest {
     }
   }.bind(this);
 
-  exec: Guest['exec'] = async function* (this: FakeGuest, requests: Parameters<Guest['exec']>[0]): AsyncGenerator<ExecResponse> {
+  exec: Guest['exec'] = async function* (
+    this: FakeGuest,
+    requests: Parameters<Guest['exec']>[0],
+  ): AsyncGenerator<ExecResponse> {
     this.#mayFail('exec');
     for await (const { start } of requests) {
       const argv = start?.process?.argv ?? [];
@@ -156,7 +167,9 @@ export class FakeGuest implements Guest {
 
   #append(id: string, part: { channel?: Channel; data?: Uint8Array; exit?: Exit }): void {
     const container = this.#container(id);
-    container.records.push(create(OutputRecordSchema, { sequence: container.nextSequence, timeNs: this.#now(), ...part }));
+    container.records.push(
+      create(OutputRecordSchema, { sequence: container.nextSequence, timeNs: this.#now(), ...part }),
+    );
     container.nextSequence += 1n;
     const { resolve } = container.wake;
     container.wake = Promise.withResolvers();
@@ -184,6 +197,12 @@ export class FakeGuest implements Guest {
 async function once(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   await new Promise<void>((resolve) => {
-    signal.addEventListener('abort', () => { resolve(); }, { once: true });
+    signal.addEventListener(
+      'abort',
+      () => {
+        resolve();
+      },
+      { once: true },
+    );
   });
 }

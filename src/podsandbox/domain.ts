@@ -1,0 +1,58 @@
+import { KeyedMutex } from '../platform/keyed-mutex.ts';
+import type { Log } from '../platform/log.ts';
+import type { Store } from '../store/store.ts';
+import { ContainerEnd } from './container-end.ts';
+import { ContainerService } from './container-service.ts';
+import type { Images, PodNetworks, VmProvider } from './ports.ts';
+import { openRecords } from './records.ts';
+import { recover, type RecoveryReport } from './recovery.ts';
+import { Registry } from './registry.ts';
+import { SandboxEnd } from './sandbox-end.ts';
+import { PodSandboxService } from './sandbox-service.ts';
+
+export interface DomainOptions {
+  readonly store: Store;
+  readonly vms: VmProvider;
+  readonly networks: PodNetworks;
+  readonly images: Images;
+  /** VM class of each runtime handler. */
+  readonly handlers: ReadonlyMap<string, { readonly className: string }>;
+  readonly defaultHandler: string;
+  readonly log: Log;
+}
+
+export interface Domain {
+  readonly sandboxes: PodSandboxService;
+  readonly containers: ContainerService;
+  /** To be awaited before the first request is answered. */
+  recover(): Promise<RecoveryReport>;
+  /** Ends the output pumps; pods go on. */
+  close(): Promise<void>;
+}
+
+/** Puts the parts of the domain together. */
+export function createDomain(options: DomainOptions): Domain {
+  const { store, vms, networks, images, handlers, defaultHandler, log } = options;
+  const records = openRecords(store);
+  const registry = new Registry(records, log);
+  const locks = new KeyedMutex();
+  const containerEnd = new ContainerEnd(registry, records, log);
+  const sandboxEnd = new SandboxEnd(registry, vms, networks, containerEnd, log);
+  return {
+    sandboxes: new PodSandboxService({
+      registry,
+      vms,
+      networks,
+      end: sandboxEnd,
+      locks,
+      handlers,
+      defaultHandler,
+      log,
+    }),
+    containers: new ContainerService({ registry, images, end: containerEnd, locks, log }),
+    recover: () => recover({ registry, vms, networks, containers: containerEnd, sandboxes: sandboxEnd, locks, log }),
+    close: async () => {
+      await Promise.all(registry.containers().map(async ({ pump }) => pump?.stop()));
+    },
+  };
+}

@@ -1,0 +1,87 @@
+import { AppError } from '../../platform/errors.ts';
+import type { Vm, VmExit, VmProvider } from '../ports.ts';
+import { FakeGuest } from './fake-guest.ts';
+
+export class FakeVm implements Vm {
+  readonly id: string;
+  readonly origin = 'pool';
+  readonly pid = 4711;
+  readonly netns: string;
+  readonly share: string;
+  readonly shareTag = 'share';
+  readonly agent = new FakeGuest();
+  readonly disks = new Map<string, string>();
+  failNextDestroy = false;
+  destroyed = false;
+  readonly #exited = Promise.withResolvers<VmExit>();
+  readonly exited = this.#exited.promise;
+  #serial = 0;
+
+  constructor(id: string, share: string) {
+    this.id = id;
+    this.share = share;
+    this.netns = `/run/netns/kelyfos-${id}`;
+  }
+
+  attachDisk(source: string): Promise<string> {
+    const serial = `slot${String(this.#serial)}`;
+    this.#serial += 1;
+    this.disks.set(serial, source);
+    return Promise.resolve(serial);
+  }
+
+  detachDisk(serial: string): Promise<void> {
+    this.disks.delete(serial);
+    return Promise.resolve();
+  }
+
+  die(reason: string): void {
+    this.agent.loseConnection();
+    this.destroyed = true;
+    this.#exited.resolve({ reason, at: new Date(0) });
+  }
+
+  destroy(): Promise<void> {
+    if (this.failNextDestroy) {
+      this.failNextDestroy = false;
+      return Promise.reject(new AppError('internal', `virtual machine ${this.id} cannot be ended, as told`));
+    }
+    this.die('stopped');
+    return Promise.resolve();
+  }
+}
+
+/** VMs that survive the daemon: hand the same provider to the next one. */
+export class FakeVms implements VmProvider {
+  readonly all: FakeVm[] = [];
+  failNextClaim = false;
+  readonly #share: string;
+
+  constructor(share: string) {
+    this.#share = share;
+  }
+
+  get alive(): readonly FakeVm[] {
+    return this.all.filter(({ destroyed }) => !destroyed);
+  }
+
+  claim: VmProvider['claim'] = () => {
+    if (this.failNextClaim) {
+      this.failNextClaim = false;
+      return Promise.reject(new AppError('internal', 'claim fails as told'));
+    }
+    const vm = new FakeVm(this.all.length.toString(16).padStart(16, '0'), this.#share);
+    this.all.push(vm);
+    return Promise.resolve(vm);
+  };
+
+  adopt(vmId: string): Promise<Vm | undefined> {
+    return Promise.resolve(this.alive.find(({ id }) => id === vmId));
+  }
+
+  async sweep(owned: ReadonlySet<string>): Promise<readonly string[]> {
+    const orphans = this.alive.filter(({ id }) => !owned.has(id));
+    for (const vm of orphans) await vm.destroy();
+    return orphans.map(({ id }) => id);
+  }
+}
