@@ -62,6 +62,7 @@ export class CniPodNetworks {
   readonly #cache: AttachmentCache;
   readonly #pollMs: number;
   readonly #sandboxes = new KeyedMutex();
+  readonly #closed = new AbortController();
   #podCidrs: readonly string[] = [];
   #unready: string | undefined;
   #poll: NodeJS.Timeout | undefined;
@@ -90,9 +91,12 @@ export class CniPodNetworks {
     this.#poll.unref();
   }
 
-  close(): void {
+  /** Ends the watching and a check of the plugins that may be going on. Attachments stay. */
+  async close(): Promise<void> {
     clearInterval(this.#poll);
     this.#files.close();
+    this.#closed.abort();
+    await this.#checking;
   }
 
   /** Subnets that Kubernetes has given to this node, for plugins with the ipRanges capability. */
@@ -230,7 +234,8 @@ export class CniPodNetworks {
   async #readiness(): Promise<void> {
     const files = this.#files.current();
     if (!files.found) return;
-    const problem = await this.#chain.problem(files.configuration);
+    const problem = await this.#chain.problem(files.configuration, this.#closed.signal);
+    if (this.#closed.signal.aborted) return;
     if (this.#files.current() !== files) return this.#readiness();
     const { name } = files.configuration;
     const message = problem === undefined ? undefined : `CNI network ${name} (${files.file}) is not ready: ${problem}`;

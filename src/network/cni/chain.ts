@@ -84,13 +84,19 @@ export class PluginChain {
    * Why the network cannot take pods now, as far as its plugins can tell: a program that is missing,
    * or the answer to STATUS, which exists since 1.1.0.
    */
-  async problem(configuration: NetworkConfiguration): Promise<string | undefined> {
+  async problem(configuration: NetworkConfiguration, signal: AbortSignal): Promise<string | undefined> {
     try {
       for (const plugin of configuration.plugins) {
         await this.#runner.find(plugin.type);
         if (!isAtLeast(configuration.cniVersion, '1.1.0')) continue;
         await this.#runner
-          .run('STATUS', plugin.type, pluginConfig(configuration, plugin), {}, AbortSignal.timeout(STATUS_TIMEOUT_MS))
+          .run(
+            'STATUS',
+            plugin.type,
+            pluginConfig(configuration, plugin),
+            {},
+            AbortSignal.any([signal, AbortSignal.timeout(STATUS_TIMEOUT_MS)]),
+          )
           .catch((error: unknown) => {
             // 1 and 4: a plugin that knows neither the version nor the verb, and so cannot be unready.
             if (!(error instanceof PluginError && (error.code === 1 || error.code === 4))) throw error;

@@ -41,7 +41,7 @@ const EXTENSIONS = ['.conf', '.conflist', '.json'];
 export class ConfigFiles {
   readonly #options: ConfigFilesOptions;
   #state: ConfigState;
-  #fingerprint = '';
+  #fingerprint: string | undefined;
   #refreshing: Promise<ConfigState> | undefined;
   #watcher: { readonly handle: FSWatcher; readonly inode: bigint } | undefined;
   #poll: NodeJS.Timeout | undefined;

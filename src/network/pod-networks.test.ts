@@ -1,0 +1,190 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { readdir, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FakePlugins } from '../../test/harness/fake-plugins.ts';
+import { silentLog } from '../platform/log.ts';
+import { CniPodNetworks } from './pod-networks.ts';
+import type { AttachRequest } from './pod-networks.ts';
+
+const request: AttachRequest = {
+  sandboxId: 'sandbox1',
+  netns: '/run/netns/no-such-namespace',
+  podName: 'web',
+  podNamespace: 'shop',
+  podUid: 'uid-1',
+  cgroupParent: '',
+  portMappings: [],
+  dns: { servers: [], searches: [], options: [] },
+};
+
+/** Needs no root: no namespace exists here, so that joining the tap fails after a successful ADD. */
+describe('pod networks', () => {
+  let fake: FakePlugins;
+  let networks: CniPodNetworks;
+  const never = new AbortController().signal;
+
+  beforeEach(async () => {
+    fake = new FakePlugins();
+    await fake.install('one', 'two');
+    await fake.returns('one', { ips: [{ address: '10.1.0.2/24' }] });
+    await fake.returns('two', { ips: [{ address: '10.1.0.2/24' }], last: true });
+    await fake.configure('10-pods.conflist', {
+      cniVersion: '1.0.0',
+      name: 'pods',
+      plugins: [{ type: 'one' }, { type: 'two' }],
+    });
+    networks = make();
+  });
+
+  afterEach(async () => {
+    await networks.close();
+    await fake.remove();
+  });
+
+  function make(): CniPodNetworks {
+    const { confDir, binDir, cacheDir } = fake;
+    return new CniPodNetworks({ confDir, binDirs: [binDir], cacheDir, log: silentLog(), pollMs: 20 });
+  }
+
+  const takeOrder = async (): Promise<readonly string[]> => fake.takeOrder();
+
+  test('tell Kubernetes who the pod is', async () => {
+    await expect(networks.attach(request, never)).rejects.toThrow();
+    const [first] = await fake.calls();
+    expect(first?.env['CNI_ARGS']).toBe(
+      'IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=sandbox1;K8S_POD_UID=uid-1',
+    );
+  });
+
+  test.each([
+    ['ADD of the first plugin', 'one', ['ADD one', 'DEL two', 'DEL one']],
+    ['ADD of the last plugin', 'two', ['ADD one', 'ADD two', 'DEL two', 'DEL one']],
+    ['the join', undefined, ['ADD one', 'ADD two', 'DEL two', 'DEL one']],
+  ])('undo everything when %s fails', async (_where, broken, order) => {
+    if (broken !== undefined) await fake.fails(broken, 'ADD');
+    await expect(networks.attach(request, never)).rejects.toThrow(broken ?? 'no-such-namespace');
+    expect(await takeOrder()).toEqual(order);
+    expect(await readdir(fake.cacheDir)).toEqual([]);
+  });
+
+  test('undo an ADD that is cancelled, on their own clock', async () => {
+    await fake.behaves('two', 'ADD', 'exec sleep 300');
+    await expect(networks.attach(request, AbortSignal.timeout(300))).rejects.toMatchObject({ kind: 'deadline' });
+    expect(await takeOrder()).toEqual(['ADD one', 'ADD two', 'DEL two', 'DEL one']);
+  });
+
+  test('keep the record of what could not be undone, for detach by a later daemon without the configuration', async () => {
+    await fake.fails('one', 'DEL');
+    await expect(networks.attach(request, never)).rejects.toThrow('no-such-namespace');
+    expect(await readdir(fake.cacheDir)).toEqual(['pods-sandbox1-eth0.json']);
+    await unlink(join(fake.confDir, '10-pods.conflist'));
+    await fake.works('one', 'DEL');
+    await takeOrder();
+    await make().detach('sandbox1', request.netns);
+    const calls = await fake.calls();
+    expect(calls.map(({ stdin }) => stdin['prevResult'])).toEqual([
+      { cniVersion: '1.0.0', ips: [{ address: '10.1.0.2/24' }], last: true },
+      { cniVersion: '1.0.0', ips: [{ address: '10.1.0.2/24' }], last: true },
+    ]);
+    expect(await takeOrder()).toEqual(['DEL two', 'DEL one']);
+    await make().detach('sandbox1', request.netns);
+    expect(await takeOrder()).toEqual([]);
+  });
+
+  test('detach what has no record by the configuration of today', async () => {
+    await networks.detach('sandbox2', '');
+    expect(await takeOrder()).toEqual(['DEL two', 'DEL one']);
+  });
+
+  test('remove what is left of a broken attach before the next', async () => {
+    await fake.fails('one', 'DEL');
+    await expect(networks.attach(request, never)).rejects.toThrow();
+    await fake.works('one', 'DEL');
+    await takeOrder();
+    await expect(networks.attach({ ...request, netns: '/run/netns/another' }, never)).rejects.toThrow();
+    expect((await takeOrder()).slice(0, 3)).toEqual(['DEL two', 'DEL one', 'ADD one']);
+  });
+
+  test('do one thing at a time for a sandbox', async () => {
+    await fake.behaves('one', 'ADD', 'sleep 0.1');
+    await Promise.allSettled([
+      networks.attach(request, never),
+      networks.detach('sandbox1', ''),
+      networks.attach(request, never),
+    ]);
+    expect(await takeOrder()).toEqual([
+      ...['ADD one', 'ADD two', 'DEL two', 'DEL one'],
+      ...['DEL two', 'DEL one'],
+      ...['ADD one', 'ADD two', 'DEL two', 'DEL one'],
+    ]);
+  });
+
+  test('give subnets of the node to plugins that want them', async () => {
+    await fake.configure('10-pods.conflist', {
+      ...{ cniVersion: '1.0.0', name: 'pods' },
+      plugins: [{ type: 'one', capabilities: { ipRanges: true } }],
+    });
+    networks.setPodCidrs(['10.244.1.0/24']);
+    await expect(networks.attach(request, never)).rejects.toThrow();
+    const [first] = await fake.calls();
+    expect(first?.stdin['runtimeConfig']).toEqual({ ipRanges: [[{ subnet: '10.244.1.0/24' }]] });
+  });
+
+  describe('state', () => {
+    const until = async (ready: boolean): Promise<void> => {
+      while (networks.state().ready !== ready) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+
+    test('is ready with a configuration and its plugins', async () => {
+      await networks.start();
+      expect(networks.state()).toEqual({
+        ready: true,
+        reason: '',
+        message: '',
+        configuration: {
+          ...{
+            name: 'pods',
+            file: join(fake.confDir, '10-pods.conflist'),
+            cniVersion: '1.0.0',
+            plugins: ['one', 'two'],
+            skipped: [],
+          },
+        },
+      });
+    });
+
+    test('says what is missing, and notices when it comes', async () => {
+      await unlink(join(fake.confDir, '10-pods.conflist'));
+      await networks.start();
+      expect(networks.state()).toEqual({
+        ready: false,
+        reason: 'NetworkPluginNotReady',
+        message: `no valid CNI configuration in ${fake.confDir}: it holds no .conf, .conflist, .json file`,
+      });
+      await expect(networks.attach(request, never)).rejects.toMatchObject({ kind: 'unavailable' });
+      await fake.configure('10-new.conf', { cniVersion: '1.0.0', name: 'new', type: 'three' });
+      await fake.install('three');
+      await until(true);
+    });
+
+    test('names a missing plugin', async () => {
+      await unlink(join(fake.binDir, 'two'));
+      await networks.start();
+      expect(networks.state().message).toBe(
+        `CNI network pods (${fake.confDir}/10-pods.conflist) is not ready: CNI plugin "two" is not in ${fake.binDir}`,
+      );
+      await fake.install('two');
+      await until(true);
+    });
+
+    test('follows STATUS', async () => {
+      await fake.configure('10-pods.conflist', { cniVersion: '1.1.0', name: 'pods', plugins: [{ type: 'one' }] });
+      await fake.fails('one', 'STATUS', { code: 50, msg: 'no uplink' });
+      await networks.start();
+      expect(networks.state()).toMatchObject({ ready: false, reason: 'NetworkPluginNotReady' });
+      expect(networks.state().message).toContain('no uplink (code 50)');
+      await fake.works('one', 'STATUS');
+      await until(true);
+    });
+  });
+});
