@@ -1,0 +1,116 @@
+import { createHash } from 'node:crypto';
+import { chmod, link, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError, hasCode } from '../platform/errors.ts';
+import { digestOfFile, hexOf } from './digest.ts';
+import type { Descriptor } from './manifest.ts';
+
+/**
+ * Compressed layers and configurations by digest, in `sha256/<hex>`, shared by all images. A blob
+ * gets in only whole and verified. What no image names and no pull works with is deleted by
+ * `collect`.
+ */
+export class BlobStore {
+  readonly #folder: string;
+  readonly #pins = new Map<string, number>();
+
+  constructor(folder: string) {
+    this.#folder = join(folder, 'sha256');
+  }
+
+  async open(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+  }
+
+  path(digest: string): string {
+    return join(this.#folder, hexOf(digest));
+  }
+
+  async has(digest: string): Promise<boolean> {
+    try {
+      await stat(this.path(digest));
+      return true;
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return false;
+      throw error;
+    }
+  }
+
+  async read(digest: string): Promise<Uint8Array> {
+    return await readFile(this.path(digest));
+  }
+
+  /** Links the blobs that are there into a folder of the same form, for a pull to find. */
+  async lend(digests: readonly string[], folder: string): Promise<void> {
+    const target = join(folder, 'sha256');
+    await mkdir(target, { recursive: true, mode: 0o700 });
+    for (const digest of digests) {
+      if (await this.has(digest)) await link(this.path(digest), join(target, hexOf(digest)));
+    }
+  }
+
+  /** Takes over a file after looking at every byte of it. False when it is not there. */
+  async adopt(file: string, { digest, size }: Descriptor, signal: AbortSignal): Promise<boolean> {
+    if (await this.has(digest)) return true;
+    try {
+      const found = await stat(file);
+      const actual = found.size === size ? await digestOfFile(file, signal) : `${String(found.size)} bytes`;
+      if (actual !== digest) {
+        throw new AppError(
+          'failed-precondition',
+          `corrupt image: blob ${digest} of ${String(size)} bytes came as ${actual}`,
+        );
+      }
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return false;
+      throw error;
+    }
+    await chmod(file, 0o400);
+    await syncFile(file);
+    await rename(file, this.path(digest));
+    await syncFile(this.#folder);
+    return true;
+  }
+
+  async write(digest: string, bytes: Uint8Array, staging: string): Promise<void> {
+    const actual = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    if (actual !== digest) throw new AppError('failed-precondition', `corrupt image: blob ${digest} came as ${actual}`);
+    const file = join(staging, hexOf(digest));
+    await writeFile(file, bytes, { mode: 0o400 });
+    await syncFile(file);
+    await rename(file, this.path(digest));
+  }
+
+  /** Keeps blobs from being collected until the result is disposed of. */
+  pin(digests: readonly string[]): Disposable {
+    const change = (by: number): void => {
+      for (const digest of digests) {
+        const count = (this.#pins.get(digest) ?? 0) + by;
+        if (count === 0) this.#pins.delete(digest);
+        else this.#pins.set(digest, count);
+      }
+    };
+    change(1);
+    return {
+      [Symbol.dispose]: () => {
+        change(-1);
+      },
+    };
+  }
+
+  async collect(referenced: ReadonlySet<string>): Promise<void> {
+    for (const hex of await readdir(this.#folder)) {
+      const digest = `sha256:${hex}`;
+      if (!referenced.has(digest) && !this.#pins.has(digest)) await rm(join(this.#folder, hex), { force: true });
+    }
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
