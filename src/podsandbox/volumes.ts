@@ -2,7 +2,7 @@ import { lstat, mkdir, readdir, realpath, rmdir, stat, unlink, writeFile } from 
 import { dirname, isAbsolute, join } from 'node:path';
 import { execa } from 'execa';
 import { AppError, hasCode, wrap } from '../platform/errors.ts';
-import { mountsBelow } from '../platform/mount-table.ts';
+import { unmountBelow } from '../platform/unmount.ts';
 import type { ContainerId } from './ids.ts';
 import type { ContainerMount } from './model.ts';
 
@@ -51,11 +51,7 @@ export async function bindVolumes(
  */
 export async function unbindVolumes(share: string, id: ContainerId): Promise<void> {
   const folder = volumeFolder(share, id);
-  // The last one mounted is the first to go: submounts came along with --rbind.
-  for (const target of (await mountsBelow(folder)).toReversed()) {
-    // Lazily, because the guest's file server may still hold files open until its container is gone.
-    await run('umount', ['--lazy', '--', target], `unmount ${target}`);
-  }
+  await unmountBelow(folder);
   let names: string[];
   try {
     names = await readdir(folder);

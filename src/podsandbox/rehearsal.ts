@@ -1,0 +1,164 @@
+import { randomBytes } from 'node:crypto';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { CreateContainerRequestSchema } from '../agent/gen/agent/v1/agent_pb.js';
+import { silentLog } from '../platform/log.ts';
+import { AckQueue } from './ack-queue.ts';
+import { containerSpec } from './container-spec.ts';
+import { execSync } from './exec-sync.ts';
+import { guestSetup } from './guest-setup.ts';
+import { newContainerId } from './ids.ts';
+import type { ContainerConfig, NamespaceOptions, SandboxConfig } from './model.ts';
+import type { ImageConfig, PodNetwork, Vm } from './ports.ts';
+import { sigkill } from './signals.ts';
+
+/** A VM of the pool that has not been given to anybody. */
+export type IdleVm = Pick<Vm, 'agent' | 'attachDisk' | 'detachDisk' | 'shareTag'>;
+
+export interface RehearsalImage {
+  readonly path: string;
+  /** Writes a line, then exits, or with an argument waits. */
+  readonly program: string;
+}
+
+const namespaces: NamespaceOptions = { network: 'pod', pid: 'container', ipc: 'pod', targetId: '' };
+
+/**
+ * Goes through a whole claim with a throw-away container, so that the guest's kernel and agent, and
+ * under emulation QEMU's translated code, are warm when the real one comes. Leaves the guest without
+ * a trace of it: ConfigureSandbox of the real claim replaces everything, the container is removed.
+ */
+export async function rehearse(vm: IdleVm, image: RehearsalImage, signal: AbortSignal): Promise<void> {
+  const id = newContainerId();
+  await vm.agent.configureSandbox(
+    guestSetup({
+      config: sandbox,
+      network,
+      shareTag: vm.shareTag,
+      machineId: '0'.repeat(32),
+      entropy: randomBytes(32),
+    }),
+    signal,
+  );
+  const disk = await vm.attachDisk(image.path, signal);
+  try {
+    await vm.agent.createContainer(spec(id, disk, image.program), signal);
+    await vm.agent.startContainer(id, signal);
+    await execSync(
+      vm.agent,
+      { containerId: id, command: [image.program], timeoutSeconds: 0, log: silentLog() },
+      signal,
+    );
+    const drained = drain(vm, id, signal);
+    await vm.agent.signalContainer(id, sigkill, true, signal);
+    await drained;
+    await vm.agent.removeContainer(id, signal);
+  } finally {
+    await vm.detachDisk(disk);
+  }
+}
+
+/** Reads the container's output to its exit, as the output pump does. */
+async function drain(vm: IdleVm, id: string, signal: AbortSignal): Promise<void> {
+  const acks = new AckQueue(id, 0n);
+  try {
+    for await (const { sequence } of vm.agent.output(acks, signal)) acks.push(sequence);
+  } finally {
+    acks.end();
+  }
+}
+
+const sandbox: SandboxConfig = {
+  metadata: { name: 'rehearsal', uid: '', namespace: '', attempt: 0 },
+  hostname: 'rehearsal',
+  logDirectory: '',
+  dns: { servers: ['192.0.2.1'], searches: ['rehearsal.invalid'], options: [] },
+  portMappings: [],
+  labels: {},
+  annotations: {},
+  cgroupParent: '',
+  sysctls: {},
+  namespaces,
+  resources: undefined,
+  overhead: undefined,
+};
+
+/** Documentation addresses (RFC 5737): nothing is ever sent, the tap is not joined to anything yet. */
+const network: PodNetwork = {
+  interfaces: [{ name: 'eth0', mac: '02:00:00:00:00:01', mtu: 1500, addresses: ['192.0.2.2/24'] }],
+  routes: [
+    {
+      destination: '0.0.0.0/0',
+      gateway: '192.0.2.1',
+      interface: 'eth0',
+      source: '',
+      scope: 0,
+      metric: 0,
+      onlink: false,
+      mtu: 0,
+    },
+  ],
+  neighbours: [],
+  ips: ['192.0.2.2'],
+};
+
+const imageConfig: ImageConfig = {
+  entrypoint: [],
+  cmd: [],
+  env: [],
+  workingDir: '',
+  user: '',
+  stopSignal: '',
+  volumes: [],
+  labels: {},
+};
+
+function spec(
+  id: ReturnType<typeof newContainerId>,
+  disk: string,
+  program: string,
+): MessageInitShape<typeof CreateContainerRequestSchema> {
+  const config: ContainerConfig = {
+    metadata: { name: 'rehearsal', attempt: 0 },
+    image: 'rehearsal',
+    userSpecifiedImage: '',
+    imageAnnotations: {},
+    command: [program, 'wait'],
+    args: [],
+    workingDir: '',
+    env: [],
+    mounts: [],
+    devices: [],
+    labels: {},
+    annotations: {},
+    logPath: '',
+    stdin: false,
+    stdinOnce: false,
+    tty: false,
+    resources: undefined,
+    security: {
+      privileged: false,
+      capabilities: { add: [], drop: [], addAmbient: [] },
+      namespaces,
+      runAsUser: undefined,
+      runAsGroup: undefined,
+      runAsUsername: '',
+      supplementalGroups: [],
+      strictSupplementalGroups: false,
+      readonlyRootfs: false,
+      noNewPrivileges: false,
+      maskedPaths: ['/proc/kcore', '/proc/timer_list'],
+      readonlyPaths: ['/proc/sys', '/proc/bus'],
+      seccomp: { type: 'runtime-default', localhostRef: '' },
+    },
+    stopSignal: undefined,
+  };
+  return containerSpec({
+    id,
+    config,
+    image: imageConfig,
+    disk,
+    volumes: [],
+    hostname: 'rehearsal',
+    seccompProfile: undefined,
+  });
+}
