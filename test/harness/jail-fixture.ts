@@ -1,0 +1,199 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm, rmdir, truncate, writeFile } from 'node:fs/promises';
+import { createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
+
+export const jailer = fileURLToPath(new URL('../../libexec/kelyfos-jailer', import.meta.url));
+
+/** What the jailer confines QEMU to, without a daemon: folders, network namespace, cgroups, template memory. */
+export class JailFixture implements AsyncDisposable {
+  /** Bound and shared, as the daemon makes its state directory. */
+  readonly state: string;
+  readonly netns: string;
+  readonly cgroups: readonly string[];
+  readonly uid = 1_900_000_001;
+  readonly #processes: ChildProcess[] = [];
+
+  private constructor(state: string, netns: string, cgroups: readonly string[]) {
+    this.state = state;
+    this.netns = netns;
+    this.cgroups = cgroups;
+  }
+
+  static async create(): Promise<JailFixture> {
+    const name = `kelyfos-jail-${randomBytes(4).toString('hex')}`;
+    const state = await mkdtemp(join(tmpdir(), 'kelyfos-jail-'));
+    const cgroups = (await cgroupMounts()).map((mount) => join(mount, name));
+    const fixture = new JailFixture(state, `/run/netns/${name}`, cgroups);
+    await execa('mount', ['--bind', state, state]);
+    // A copy of the host's mount may be in its peer group; this one must have a group of its own.
+    await execa('mount', ['--make-private', state]);
+    await execa('mount', ['--make-shared', state]);
+    for (const folder of ['jail', 'share', 'disks', 'guest', 'other-pod']) await mkdir(join(state, folder));
+    await writeFile(join(state, 'disks/scratch.img'), '');
+    await truncate(join(state, 'disks/scratch.img'), 1024 * 1024);
+    await writeFile(join(state, 'disks/image'), 'shared by many pods');
+    await writeFile(join(state, 'state-file'), 'state of the template');
+    await execa('ip', ['netns', 'add', name]);
+    await execa('ip', ['-n', name, 'tuntap', 'add', 'tap0', 'mode', 'tap', 'vnet_hdr']);
+    for (const folder of cgroups) await mkdir(folder);
+    return fixture;
+  }
+
+  path(name: string): string {
+    return join(this.state, name);
+  }
+
+  /** Everything a pod's jail has, except descriptors. */
+  options(): string[] {
+    return [
+      ...['--uid', String(this.uid), '--gid', String(this.uid), '--netns', this.netns],
+      ...this.cgroups.flatMap((folder) => ['--cgroup', folder]),
+      ...['--jail-dir', this.path('jail'), '--share', this.path('share')],
+      ...['--disks', this.path('disks'), '--scratch', this.path('disks/scratch.img')],
+      ...['--guest', this.path('guest')],
+    ];
+  }
+
+  /** Runs a shell of busybox, which is static, in the jail. */
+  async sh(
+    script: string,
+    options: readonly string[] = [],
+  ): Promise<{ stdout: string; stderr: string; exitCode: number | undefined }> {
+    return this.run([...options, '--', 'busybox', 'sh', '-c', script]);
+  }
+
+  async run(args: readonly string[]): Promise<{ stdout: string; stderr: string; exitCode: number | undefined }> {
+    return execa(jailer, ['run', ...this.options(), ...args], { reject: false, timeout: 20_000, stdin: 'ignore' });
+  }
+
+  /** Starts QEMU without a guest in the jail and waits for its monitor. */
+  async startQemu(options: readonly string[], extra: readonly string[], shared = false): Promise<number> {
+    const memory = `memory-backend-file,id=ram,size=16M,mem-path=/proc/self/fd/11,share=${shared ? 'on' : 'off'},prealloc=on`;
+    const qemu = [
+      ...['qemu-system-x86_64', '-nodefaults', '-no-user-config', '-display', 'none', '-S'],
+      ...['-machine', 'q35,accel=tcg,memory-backend=ram', '-m', '16M', '-object', memory],
+      ...['-qmp', 'unix:/run/qmp.sock,server=on,wait=off'],
+      ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+      ...extra,
+    ];
+    const child = this.#spawn(['run', ...this.options(), ...options, '--', ...qemu]);
+    const stderr = collect(child);
+    for (let attempt = 0; attempt < 400; attempt++) {
+      if (child.exitCode !== null) throw new Error(`qemu ended with ${String(child.exitCode)}: ${stderr()}`);
+      if (await answers(this.path('jail/qmp.sock'))) return child.pid!;
+      await delay(25);
+    }
+    throw new Error(`qemu does not answer: ${stderr()}`);
+  }
+
+  async hold(bytes: number): Promise<{ pid: number; path: string }> {
+    const child = this.#spawn(['hold', '--name', 'kelyfos-test', '--size', String(bytes)]);
+    const stderr = collect(child);
+    for await (const line of createInterface({ input: child.stdout! })) {
+      if (line === 'ready') return { pid: child.pid!, path: `/proc/${String(child.pid)}/fd/3` };
+    }
+    throw new Error(`the holder is not ready: ${stderr()}`);
+  }
+
+  async kill(pid: number): Promise<void> {
+    const child = this.#processes.find((candidate) => candidate.pid === pid);
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGKILL');
+    await gone;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#processes) if (child.pid !== undefined) await this.kill(child.pid);
+    await execa('umount', ['--recursive', '--lazy', this.state]);
+    await rm(this.state, { recursive: true });
+    await execa('ip', ['netns', 'delete', this.netns.split('/').at(-1)!]);
+    for (const folder of this.cgroups) await removeGroup(folder);
+  }
+
+  #spawn(args: readonly string[]): ChildProcess {
+    const child = spawn(jailer, args, {
+      detached: true,
+      env: { SECRET: 'of the daemon' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#processes.push(child);
+    return child;
+  }
+}
+
+/** One line of /proc/PID/status. */
+export async function statusOf(pid: number, key: string): Promise<string> {
+  const status = await readFile(`/proc/${String(pid)}/status`, 'utf8');
+  return new RegExp(`^${key}:[ \\t]*(.*?)[ \\t]*$`, 'm').exec(status)?.[1] ?? 'missing';
+}
+
+export interface Mount {
+  readonly target: string;
+  readonly options: readonly string[];
+  readonly type: string;
+  readonly propagation: readonly string[];
+}
+
+export async function mountsOf(pid: number): Promise<Mount[]> {
+  const text = await readFile(`/proc/${String(pid)}/mountinfo`, 'utf8');
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => {
+      const [mount = '', source = ''] = line.split(' - ');
+      const fields = mount.split(' ');
+      return {
+        target: fields[4] ?? '',
+        options: (fields[5] ?? '').split(','),
+        type: source.split(' ')[0] ?? '',
+        propagation: fields.slice(6),
+      };
+    });
+}
+
+/** The v2 tree, and two v1 hierarchies where there are any: enough to see that each of them is joined. */
+async function cgroupMounts(): Promise<string[]> {
+  const own = await mountsOf(process.pid);
+  const v1 = own.filter(({ type, target }) => type === 'cgroup' && /\/(memory|devices)$/.test(target));
+  return [...v1, ...own.filter(({ type }) => type === 'cgroup2')].map(({ target }) => target);
+}
+
+async function answers(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection(socketPath);
+    socket.once('data', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => {
+      resolve(false);
+    });
+  });
+}
+
+function collect(child: ChildProcess): () => string {
+  let text = '';
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+  return () => text;
+}
+
+async function removeGroup(folder: string): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await rmdir(folder);
+      return;
+    } catch (error) {
+      // The kernel takes a moment to forget the last process of a group.
+      if (attempt === 40) throw error;
+      await delay(25);
+    }
+  }
+}
