@@ -6,28 +6,29 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum DiskError {
-    #[error("no disk with serial {0:?}")]
+    #[error("no disk has the serial {0:?}")]
     NotFound(String),
+    #[error("{0:?} is not the serial of a disk")]
+    Serial(String),
     #[error("cannot list disks: {0}")]
     List(#[source] io::Error),
 }
 
 /// The device node of the disk with that serial, e.g. /dev/vda.
 pub fn find(serial: &str) -> Result<PathBuf, DiskError> {
-    for entry in fs::read_dir("/sys/block").map_err(DiskError::List)?.flatten() {
-        let path = entry.path();
-        let found = ["serial", "device/vpd_pg80"].iter().any(|file| {
-            fs::read(path.join(file)).is_ok_and(|bytes| serial_of(file, &bytes).is_some_and(|it| it == serial.as_bytes()))
-        });
-        if found {
+    // It becomes part of paths and mount options.
+    let plain = |it: u8| it.is_ascii_alphanumeric() || b"-_".contains(&it);
+    if !(1..=20).contains(&serial.len()) || !serial.bytes().all(plain) {
+        return Err(DiskError::Serial(serial.chars().take(40).collect()));
+    }
+    for entry in fs::read_dir("/sys/block").map_err(DiskError::List)? {
+        let entry = entry.map_err(DiskError::List)?;
+        let read = |file: &str| fs::read(entry.path().join(file)).ok();
+        // virtio-blk has a plain text attribute, SCSI disks VPD page 0x80 with a header of four bytes.
+        let own = read("serial").or_else(|| read("device/vpd_pg80")?.get(4..).map(<[u8]>::to_vec));
+        if own.is_some_and(|it| it.trim_ascii() == serial.as_bytes()) {
             return Ok(PathBuf::from("/dev").join(entry.file_name()));
         }
     }
     Err(DiskError::NotFound(serial.to_owned()))
-}
-
-/// virtio-blk has a plain text attribute; SCSI disks have VPD page 0x80 with a four byte header.
-fn serial_of<'a>(file: &str, bytes: &'a [u8]) -> Option<&'a [u8]> {
-    let text = if file == "serial" { bytes } else { bytes.get(4..)? };
-    Some(text.trim_ascii())
 }

@@ -1,20 +1,50 @@
-//! kelyfos-agent: PID 1 of a guest.
+//! kelyfos-agent: PID 1 of a guest. It serves proto/agent/v1 on a virtio-serial port.
 
+mod boot;
+mod clock;
 mod container;
 mod context;
 mod disks;
+mod entropy;
+mod log;
+mod maintenance;
+mod modules;
+mod mounts;
+mod network;
 mod paths;
+mod pod_files;
+mod port;
 mod proto;
 mod reaper;
+mod reset;
 mod rootfs;
+mod sandbox;
+mod server;
 mod service;
+mod session;
+mod share;
+mod sysctl;
 
-use std::process::ExitCode;
-
-use crate::{container::Containers, context::Context, service::Service};
+use std::{io, process::ExitCode};
 
 fn main() -> ExitCode {
-    let context = Context::default();
-    let _service = Service::new(Containers::new(context));
-    ExitCode::SUCCESS
+    if std::process::id() != 1 {
+        log!("{} runs as PID 1 of a kelyfos guest only", env!("CARGO_PKG_VERSION"));
+        return ExitCode::FAILURE;
+    }
+    // The kernel panics when PID 1 ends, and the host then reads the reason from the console.
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log!("cannot go on: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    boot::run()?;
+    // One thread for everything that does not block the kernel: containers are forked from it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(16).build()?;
+    runtime.block_on(async { tokio::spawn(server::serve()).await.map_err(io::Error::other)? })
 }

@@ -26,7 +26,7 @@ pub enum ExitStatus {
 /// Resolves when the child is gone and collected. An error never happens while the reaper lives.
 pub type Watch = oneshot::Receiver<ExitStatus>;
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Reaper {
     watchers: Arc<Mutex<HashMap<Pid, oneshot::Sender<ExitStatus>>>>,
 }

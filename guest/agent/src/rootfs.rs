@@ -1,11 +1,26 @@
-//! Root file systems of containers: image disk (erofs, read-only) under a writable layer on scratch.
+//! Root file systems of containers: an image (erofs, read-only, shared by the containers that run
+//! it) under a writable layer of their own on the scratch disk.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
+use rustix::mount::{MountFlags, UnmountFlags};
 use thiserror::Error;
 use tonic::Status;
 
-use crate::disks::DiskError;
+use crate::{
+    disks::{self, DiskError},
+    log, mounts, paths,
+};
+
+const SCRATCH_SERIAL: &str = "scratch";
+/// `_IO(0x12, 97)`: forget what is cached of a block device.
+const BLKFLSBUF: libc::Ioctl = 0x1261;
 
 #[derive(Debug, Error)]
 pub enum RootFsError {
@@ -13,7 +28,7 @@ pub enum RootFsError {
     Disk(#[from] DiskError),
     #[error("{step}: {source}")]
     Step { step: String, source: io::Error },
-    #[error("root file system of {0} is already mounted")]
+    #[error("root file system of container {0} is already mounted")]
     Exists(String),
 }
 
@@ -21,6 +36,7 @@ impl From<RootFsError> for Status {
     fn from(error: RootFsError) -> Self {
         match error {
             RootFsError::Disk(DiskError::NotFound(_)) => Status::not_found(error.to_string()),
+            RootFsError::Disk(DiskError::Serial(_)) => Status::invalid_argument(error.to_string()),
             RootFsError::Exists(_) => Status::already_exists(error.to_string()),
             _ => Status::internal(error.to_string()),
         }
@@ -28,35 +44,213 @@ impl From<RootFsError> for Status {
 }
 
 /// What the writable layer of one container takes on the scratch disk.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayerUsage {
     pub bytes: u64,
     pub inodes: u64,
 }
 
-#[derive(Clone, Default)]
+#[derive(Debug, Default)]
+struct State {
+    /// Image disk of each container that is mounted.
+    images: HashMap<String, String>,
+    scratch_is_mounted: bool,
+}
+
+/// All root file systems of the guest. Cheap to clone. Every method blocks on the kernel: call them
+/// from `spawn_blocking`.
+#[derive(Clone, Debug, Default)]
 pub struct RootFs {
-    inner: Arc<()>,
+    state: Arc<Mutex<State>>,
 }
 
 impl RootFs {
-    /// Mounts the image of `image_disk` under a fresh writable layer (or alone when `readonly`) and
-    /// returns the merged folder. Blocks on the kernel: call it from `spawn_blocking`.
-    pub fn mount(&self, container_id: &str, image_disk: &str, readonly: bool) -> Result<PathBuf, RootFsError> {
-        let _ = (&self.inner, container_id, image_disk, readonly);
-        Err(RootFsError::Exists(container_id.to_owned()))
+    /// Mounts the image of `image_disk` under a fresh writable layer and returns the merged folder.
+    /// It is writable: whoever wants it read-only makes it so after making the mount points.
+    pub fn mount(&self, container_id: &str, image_disk: &str) -> Result<PathBuf, RootFsError> {
+        let mut state = self.state();
+        if state.images.contains_key(container_id) {
+            return Err(RootFsError::Exists(container_id.to_owned()));
+        }
+        state.mount_scratch()?;
+        let image = state.mount_image(image_disk)?;
+        let result = mount_overlay(container_id, &image);
+        match result {
+            Ok(_) => {
+                state.images.insert(container_id.to_owned(), image_disk.to_owned());
+            }
+            Err(_) => state.release_image(image_disk)?,
+        }
+        result
     }
 
     /// Unmounts, deletes the writable layer, and unmounts the image after its last container.
-    /// Unknown ids are fine. Blocks.
+    /// Unknown ids are fine.
     pub fn unmount(&self, container_id: &str) -> Result<(), RootFsError> {
-        let _ = container_id;
+        let mut state = self.state();
+        let Some(image_disk) = state.images.get(container_id).cloned() else { return Ok(()) };
+        remove_overlay(container_id)?;
+        state.images.remove(container_id);
+        state.release_image(&image_disk)
+    }
+
+    pub fn usage(&self, container_id: &str) -> Result<LayerUsage, RootFsError> {
+        if !self.state().images.contains_key(container_id) {
+            return Ok(LayerUsage::default());
+        }
+        step("measure the writable layer", usage_of(&layer(container_id).join("upper")))
+    }
+
+    /// Brings the scratch disk into a consistent state; nothing can be mounted on it afterwards.
+    pub fn shut_down(&self) -> Result<(), RootFsError> {
+        let mut state = self.state();
+        for id in state.images.drain().map(|(id, _)| id) {
+            step("unmount", mounts::unmount(&merged(&id), UnmountFlags::DETACH))?;
+        }
+        if state.scratch_is_mounted {
+            // What is still open keeps it busy; then at least nothing more is written.
+            let target = Path::new(paths::SCRATCH);
+            step("unmount scratch", mounts::unmount(target, UnmountFlags::empty()).or_else(|_| remount_readonly(target)))?;
+            state.scratch_is_mounted = false;
+        }
         Ok(())
     }
 
-    /// Blocks.
-    pub fn usage(&self, container_id: &str) -> Result<LayerUsage, RootFsError> {
-        let _ = container_id;
-        Ok(LayerUsage::default())
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl State {
+    fn mount_scratch(&mut self) -> Result<(), RootFsError> {
+        if self.scratch_is_mounted {
+            return Ok(());
+        }
+        let device = disks::find(SCRATCH_SERIAL)?;
+        let flags = MountFlags::NOATIME | MountFlags::NODEV;
+        // NODEV is no loss: overlay decides by its own flags.
+        step("scratch disk", mounts::mount(&device.to_string_lossy(), Path::new(paths::SCRATCH), "ext4", flags, ""))?;
+        self.scratch_is_mounted = true;
+        Ok(())
+    }
+
+    /// The disk is a slot whose content the host exchanges while nothing of it is mounted.
+    fn mount_image(&self, disk: &str) -> Result<PathBuf, RootFsError> {
+        let device = disks::find(disk)?;
+        let target = image_folder(disk);
+        if self.images.values().all(|it| it != disk) {
+            let name = format!("image disk {disk}");
+            step(&name, forget_cache(&device))?;
+            step(&name, mounts::mount(&device.to_string_lossy(), &target, "erofs", MountFlags::RDONLY, ""))?;
+        }
+        Ok(target)
+    }
+
+    fn release_image(&self, disk: &str) -> Result<(), RootFsError> {
+        if self.images.values().any(|it| it == disk) {
+            return Ok(());
+        }
+        let target = image_folder(disk);
+        step(&format!("image disk {disk}"), mounts::unmount(&target, UnmountFlags::empty()).and_then(|()| remove_folder(&target)))
+    }
+}
+
+fn image_folder(disk: &str) -> PathBuf {
+    Path::new(paths::IMAGES).join(disk)
+}
+
+fn merged(container_id: &str) -> PathBuf {
+    Path::new(paths::ROOTFS).join(container_id)
+}
+
+fn layer(container_id: &str) -> PathBuf {
+    Path::new(paths::SCRATCH).join("layers").join(container_id)
+}
+
+fn mount_overlay(container_id: &str, image: &Path) -> Result<PathBuf, RootFsError> {
+    let layer = layer(container_id);
+    let merged = merged(container_id);
+    let name = format!("root file system of container {container_id}");
+    // Left over only if an earlier removal failed half-way.
+    step(&name, remove_tree(&layer))?;
+    let (upper, work) = (layer.join("upper"), layer.join("work"));
+    for folder in [&upper, &work] {
+        step(&name, fs::create_dir_all(folder))?;
+    }
+    // The root folder of the container is the upper one's: it takes over mode and owner of the image's.
+    step(&name, copy_attributes(image, &upper))?;
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},index=off,metacopy=off,xino=off",
+        image.display(),
+        upper.display(),
+        work.display()
+    );
+    let result = step(&name, mounts::mount("overlay", &merged, "overlay", MountFlags::empty(), &options));
+    if result.is_err() {
+        step(&name, remove_tree(&layer))?;
+    }
+    result.map(|()| merged)
+}
+
+fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
+    let attributes = fs::metadata(from)?;
+    std::os::unix::fs::chown(to, Some(attributes.uid()), Some(attributes.gid()))?;
+    fs::set_permissions(to, attributes.permissions())
+}
+
+fn remove_overlay(container_id: &str) -> Result<(), RootFsError> {
+    let name = format!("root file system of container {container_id}");
+    let merged = merged(container_id);
+    step(&name, mounts::unmount(&merged, UnmountFlags::empty()).and_then(|()| remove_folder(&merged)))?;
+    if let Err(error) = remove_tree(&layer(container_id)) {
+        // e.g. files that the container has made immutable; the whole disk goes with the pod.
+        log!("writable layer of container {container_id} stays behind: {error}");
+    }
+    Ok(())
+}
+
+fn forget_cache(device: &Path) -> io::Result<()> {
+    let file = fs::File::open(device)?;
+    // SAFETY: takes no argument and touches no memory of this process.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), BLKFLSBUF, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn remount_readonly(target: &Path) -> io::Result<()> {
+    Ok(rustix::mount::mount_remount(target, MountFlags::RDONLY, c"")?)
+}
+
+fn remove_folder(path: &Path) -> io::Result<()> {
+    fs::remove_dir(path).or_else(ignore_absent)
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    fs::remove_dir_all(path).or_else(ignore_absent)
+}
+
+fn ignore_absent(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Blocks in use and number of files below a folder, without following links.
+fn usage_of(folder: &Path) -> io::Result<LayerUsage> {
+    let mut usage = LayerUsage::default();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        // A running container may delete what is being counted.
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let Ok(attributes) = entry.metadata() else { continue };
+            usage.inodes += 1;
+            usage.bytes += attributes.blocks() * 512;
+            if attributes.is_dir() {
+                pending.push(entry.path());
+            }
+        }
+    }
+    Ok(usage)
+}
+
+fn step<T>(name: &str, result: io::Result<T>) -> Result<T, RootFsError> {
+    result.map_err(|source| RootFsError::Step { step: name.to_owned(), source })
 }

@@ -1,25 +1,50 @@
 //! The Agent service: hands each call to the part that owns it.
 
-use std::pin::Pin;
+use std::{future::Future, pin::Pin};
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    clock,
     container::Containers,
+    context::Context,
+    entropy,
+    maintenance,
+    pod_files,
     proto::{self, agent_server::Agent},
 };
 
+/// Version of proto/agent that this agent speaks.
+const PROTOCOL: u32 = 1;
+
 pub type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+#[derive(Debug)]
 pub struct Service {
+    context: Context,
     containers: Containers,
 }
 
 impl Service {
-    pub fn new(containers: Containers) -> Self {
-        Self { containers }
+    pub fn new(context: Context, containers: Containers) -> Self {
+        Self { context, containers }
     }
+}
+
+/// Runs a call to its end even if the connection it came by is lost meanwhile: one that was dropped
+/// half-way would leave half a container. A bug that panics ends the call and nothing else.
+async fn complete<T: Send + 'static>(
+    call: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    tokio::spawn(call).await.map_err(|error| Status::internal(error.to_string()))?.map(Response::new)
+}
+
+/// For work that waits in the kernel.
+async fn complete_blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    tokio::task::spawn_blocking(call).await.map_err(|error| Status::internal(error.to_string()))?.map(Response::new)
 }
 
 #[tonic::async_trait]
@@ -28,49 +53,64 @@ impl Agent for Service {
     type ExecStream = ResponseStream<proto::ExecResponse>;
 
     async fn hello(&self, _: Request<proto::HelloRequest>) -> Result<Response<proto::HelloResponse>, Status> {
-        Err(Status::unimplemented("hello"))
+        let kernel = rustix::system::uname();
+        Ok(Response::new(proto::HelloResponse {
+            protocol: PROTOCOL,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel_release: kernel.release().to_string_lossy().into_owned(),
+            boot_id: self.context.sandbox.boot_id(),
+            machine_id: pod_files::machine_id(),
+            clock_ns: clock::now_ns(),
+            random: entropy::random::<32>().map_err(|error| Status::internal(format!("getrandom: {error}")))?.to_vec().into(),
+        }))
     }
 
     async fn configure_sandbox(
         &self,
-        _: Request<proto::ConfigureSandboxRequest>,
+        request: Request<proto::ConfigureSandboxRequest>,
     ) -> Result<Response<proto::ConfigureSandboxResponse>, Status> {
-        Err(Status::unimplemented("configure_sandbox"))
+        let sandbox = self.context.sandbox.clone();
+        complete_blocking(move || Ok(sandbox.configure(request.get_ref())?)).await
     }
 
     async fn create_container(
         &self,
         request: Request<proto::CreateContainerRequest>,
     ) -> Result<Response<proto::CreateContainerResponse>, Status> {
-        self.containers.create(request.into_inner()).await.map(Response::new)
+        let containers = self.containers.clone();
+        complete(async move { containers.create(request.into_inner()).await }).await
     }
 
     async fn start_container(
         &self,
         request: Request<proto::StartContainerRequest>,
     ) -> Result<Response<proto::StartContainerResponse>, Status> {
-        self.containers.start(request.into_inner()).await.map(Response::new)
+        let containers = self.containers.clone();
+        complete(async move { containers.start(request.into_inner()).await }).await
     }
 
     async fn signal_container(
         &self,
         request: Request<proto::SignalContainerRequest>,
     ) -> Result<Response<proto::SignalContainerResponse>, Status> {
-        self.containers.signal(request.into_inner()).await.map(Response::new)
+        let containers = self.containers.clone();
+        complete(async move { containers.signal(request.into_inner()).await }).await
     }
 
     async fn remove_container(
         &self,
         request: Request<proto::RemoveContainerRequest>,
     ) -> Result<Response<proto::RemoveContainerResponse>, Status> {
-        self.containers.remove(request.into_inner()).await.map(Response::new)
+        let containers = self.containers.clone();
+        complete(async move { containers.remove(request.into_inner()).await }).await
     }
 
     async fn list_containers(
         &self,
         request: Request<proto::ListContainersRequest>,
     ) -> Result<Response<proto::ListContainersResponse>, Status> {
-        self.containers.list(request.into_inner()).await.map(Response::new)
+        let containers = self.containers.clone();
+        complete(async move { containers.list(request.into_inner()).await }).await
     }
 
     async fn output(
@@ -91,7 +131,8 @@ impl Agent for Service {
         &self,
         request: Request<proto::ResizeTtyRequest>,
     ) -> Result<Response<proto::ResizeTtyResponse>, Status> {
-        self.containers.resize(request.into_inner()).await.map(Response::new)
+        let containers = self.containers.clone();
+        complete(async move { containers.resize(request.into_inner()).await }).await
     }
 
     async fn exec(
@@ -105,14 +146,22 @@ impl Agent for Service {
         &self,
         request: Request<proto::ContainerStatsRequest>,
     ) -> Result<Response<proto::ContainerStatsResponse>, Status> {
-        self.containers.stats(request.into_inner()).await.map(Response::new)
+        let containers = self.containers.clone();
+        complete(async move { containers.stats(request.into_inner()).await }).await
     }
 
-    async fn trim(&self, _: Request<proto::TrimRequest>) -> Result<Response<proto::TrimResponse>, Status> {
-        Err(Status::unimplemented("trim"))
+    async fn trim(&self, request: Request<proto::TrimRequest>) -> Result<Response<proto::TrimResponse>, Status> {
+        let drop_caches = request.get_ref().drop_caches;
+        complete_blocking(move || maintenance::trim(drop_caches).map(|()| proto::TrimResponse {})).await
     }
 
     async fn shutdown(&self, _: Request<proto::ShutdownRequest>) -> Result<Response<proto::ShutdownResponse>, Status> {
-        Err(Status::unimplemented("shutdown"))
+        let (containers, rootfs) = (self.containers.clone(), self.context.rootfs.clone());
+        complete(async move {
+            containers.kill_all().await;
+            complete_blocking(move || maintenance::shut_down(&rootfs)).await?;
+            Ok(proto::ShutdownResponse {})
+        })
+        .await
     }
 }

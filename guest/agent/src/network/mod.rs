@@ -1,0 +1,304 @@
+//! Interfaces, addresses, routes and neighbours of the pod.
+
+mod links;
+mod netlink;
+pub mod plan;
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv6Addr},
+    path::Path,
+};
+
+use crate::log;
+
+use self::{
+    netlink::{Message, Netlink, SET},
+    plan::{Cidr, Interface, Mac, Neighbour, Plan, Route, is_link_local},
+};
+
+// linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h
+const RTM_SETLINK: u16 = 19;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const IFA_F_NODAD: u8 = 2;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_METRICS: u16 = 8;
+const RTA_VIA: u16 = 18;
+const RTAX_MTU: u16 = 2;
+const RTNH_F_ONLINK: u32 = 4;
+const RT_TABLE_MAIN: u8 = 254;
+const RTPROT_BOOT: u8 = 3;
+const RTN_UNICAST: u8 = 1;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u16 = 0x80;
+const IFF_UP: u32 = 1;
+
+/// What has been configured, so that the next configuration can take it back.
+#[derive(Debug, Default)]
+pub struct Network {
+    undo: Vec<Message>,
+    /// Interfaces that are up because of us.
+    up: Vec<String>,
+}
+
+impl Network {
+    /// Takes back what an earlier plan made, then makes this one.
+    pub fn apply(&mut self, plan: &Plan) -> io::Result<()> {
+        let mut netlink = Netlink::open()?;
+        self.revert(&mut netlink, plan);
+        netlink.request(&link("lo", IFF_UP)?).map_err(|error| step("set lo up", &error))?;
+        let nics = links::nics()?;
+        for interface in &plan.interfaces {
+            self.configure(&mut netlink, interface, &nics).map_err(|error| step(&format!("interface {}", interface.name), &error))?;
+        }
+        for it in &plan.routes {
+            let message = route(it).map_err(|error| step(&describe(it), &error))?;
+            self.make(&mut netlink, message, RTM_DELROUTE).map_err(|error| step(&describe(it), &error))?;
+        }
+        for it in &plan.neighbours {
+            let message = neighbour(it)?;
+            self.make(&mut netlink, message, RTM_DELNEIGH).map_err(|error| step(&format!("neighbour {}", it.address), &error))?;
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, netlink: &mut Netlink, message: Message, inverse: u16) -> io::Result<()> {
+        netlink.request(&message)?;
+        self.undo.push(message.inverse(inverse));
+        Ok(())
+    }
+
+    fn revert(&mut self, netlink: &mut Netlink, next: &Plan) {
+        for message in std::mem::take(&mut self.undo).iter().rev() {
+            // It may have gone with something else: a route with its address, all with the interface.
+            let _ = netlink.request(message);
+        }
+        for name in std::mem::take(&mut self.up) {
+            if next.interfaces.iter().all(|it| it.name != name) {
+                let result = link(&name, 0).and_then(|message| netlink.request(&message));
+                if let Err(error) = result {
+                    log!("set {name} down: {error}");
+                }
+            }
+        }
+    }
+
+    fn configure(&mut self, netlink: &mut Netlink, interface: &Interface, nics: &[String]) -> io::Result<()> {
+        let position = usize::try_from(interface.nic).unwrap_or(usize::MAX);
+        let current = nics.get(position).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no network device {position}")))?;
+        let index = links::index_of(current)?;
+        let name = &interface.name;
+        if current != name {
+            rename(netlink, index, name).map_err(|error| step("rename", &error))?;
+        }
+        if let Some(mac) = interface.mac {
+            let message = link_message(index, 0, 0).with(IFLA_ADDRESS, &mac);
+            netlink.request(&message).map_err(|error| step("set the MAC address", &error))?;
+        }
+        if interface.mtu != 0 {
+            let message = link_message(index, 0, 0).with(IFLA_MTU, &interface.mtu.to_ne_bytes());
+            netlink.request(&message).map_err(|error| step("set the MTU", &error))?;
+        }
+        quiet_ipv6(name);
+        netlink.request(&link_message(index, IFF_UP, IFF_UP)).map_err(|error| step("set up", &error))?;
+        self.up.push(name.clone());
+        for cidr in addresses_of(interface) {
+            self.make(netlink, address(index, cidr), RTM_DELADDR).map_err(|error| step(&format!("add {}", cidr.address), &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// The kernel generates link-local addresses late and checks them for duplicates for a second; the
+/// host's end has done that already, and the pod needs its address at once. Router advertisements
+/// would add what nobody asked for.
+fn quiet_ipv6(name: &str) {
+    let folder = Path::new("/proc/sys/net/ipv6/conf").join(name);
+    for (file, value) in [("accept_dad", "0"), ("accept_ra", "0"), ("addr_gen_mode", "1")] {
+        if let Err(error) = fs::write(folder.join(file), value) {
+            log!("net.ipv6.conf.{name}.{file}: {error}");
+        }
+    }
+}
+
+/// The wanted addresses, and for IPv6 the link-local one that neighbour discovery needs.
+fn addresses_of(interface: &Interface) -> Vec<Cidr> {
+    let mut all = interface.addresses.clone();
+    let needs_link_local = all.iter().any(|it| it.address.is_ipv6()) && !all.iter().any(|it| is_link_local(&it.address));
+    if let (true, Some(mac)) = (needs_link_local, interface.mac) {
+        all.push(Cidr { address: IpAddr::V6(link_local(mac)), prefix: 64 });
+    }
+    all
+}
+
+fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac;
+    let pair = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
+/// A name that another device holds is taken from it: that device is given its own later, or none.
+fn rename(netlink: &mut Netlink, index: u32, name: &str) -> io::Result<()> {
+    let name_it = |index: u32, name: &str| {
+        let text = [name.as_bytes(), &[0]].concat();
+        link_message(index, 0, IFF_UP).with(IFLA_IFNAME, &text)
+    };
+    if let Ok(holder) = links::index_of(name) {
+        netlink.request(&name_it(holder, &format!("unused{holder}")))?;
+    }
+    // Down first: an interface that is up keeps its name.
+    netlink.request(&link_message(index, 0, IFF_UP))?;
+    netlink.request(&name_it(index, name))
+}
+
+fn link(name: &str, flags: u32) -> io::Result<Message> {
+    Ok(link_message(links::index_of(name)?, flags, IFF_UP))
+}
+
+/// `struct ifinfomsg`
+fn link_message(index: u32, flags: u32, change: u32) -> Message {
+    let header = [0u32.to_ne_bytes(), index.to_ne_bytes(), flags.to_ne_bytes(), change.to_ne_bytes()].concat();
+    Message::new(RTM_SETLINK, 0, &header)
+}
+
+/// `struct ifaddrmsg`
+fn address(index: u32, cidr: Cidr) -> Message {
+    let scope = if is_link_local(&cidr.address) { 253 } else { 0 };
+    let bytes = octets(cidr.address);
+    let header = [&[family(cidr.address), cidr.prefix, IFA_F_NODAD, scope], index.to_ne_bytes().as_slice()].concat();
+    let message = Message::new(RTM_NEWADDR, SET, &header).with(IFA_LOCAL, &bytes).with(IFA_ADDRESS, &bytes);
+    match cidr.address {
+        IpAddr::V4(it) if cidr.prefix < 31 => {
+            let broadcast = it.to_bits() | (u32::MAX >> cidr.prefix);
+            message.with(IFA_BROADCAST, &broadcast.to_be_bytes())
+        }
+        _ => message,
+    }
+}
+
+/// `struct rtmsg`
+fn route(it: &Route) -> io::Result<Message> {
+    let destination = it.destination;
+    let flags = if it.onlink { RTNH_F_ONLINK } else { 0 };
+    let header = [
+        [family(destination.address), destination.prefix, 0, 0],
+        [RT_TABLE_MAIN, RTPROT_BOOT, it.scope, RTN_UNICAST],
+        flags.to_ne_bytes(),
+    ]
+    .concat();
+    let index = links::index_of(&it.interface)?;
+    let mut message = Message::new(RTM_NEWROUTE, SET, &header)
+        .with_if(destination.prefix > 0, RTA_DST, &octets(network(destination)))
+        .with(RTA_OIF, &index.to_ne_bytes())
+        .with_if(it.metric != 0, RTA_PRIORITY, &it.metric.to_ne_bytes());
+    if let Some(gateway) = it.gateway {
+        message = if gateway.is_ipv4() == destination.address.is_ipv4() {
+            message.with(RTA_GATEWAY, &octets(gateway))
+        } else {
+            // `struct rtvia`: an IPv4 route by way of an IPv6 neighbour.
+            message.with(RTA_VIA, &[&u16::from(family(gateway)).to_ne_bytes(), octets(gateway).as_slice()].concat())
+        };
+    }
+    if let Some(source) = it.source {
+        message = message.with(RTA_PREFSRC, &octets(source));
+    }
+    if it.mtu != 0 {
+        let metrics = [8u16.to_ne_bytes().as_slice(), &RTAX_MTU.to_ne_bytes(), &it.mtu.to_ne_bytes()].concat();
+        message = message.with(RTA_METRICS, &metrics);
+    }
+    Ok(message)
+}
+
+/// `struct ndmsg`
+fn neighbour(it: &Neighbour) -> io::Result<Message> {
+    let index = links::index_of(&it.interface)?;
+    let header = [
+        [family(it.address), 0, 0, 0].as_slice(),
+        &index.to_ne_bytes(),
+        &NUD_PERMANENT.to_ne_bytes(),
+        &[0, 0],
+    ]
+    .concat();
+    Ok(Message::new(RTM_NEWNEIGH, SET, &header).with(NDA_DST, &octets(it.address)).with(NDA_LLADDR, &it.mac))
+}
+
+/// The kernel refuses a destination that has bits behind its prefix.
+fn network(cidr: Cidr) -> IpAddr {
+    let prefix = u32::from(cidr.prefix);
+    match cidr.address {
+        IpAddr::V4(it) => IpAddr::V4((it.to_bits() & !u32::MAX.checked_shr(prefix).unwrap_or(0)).into()),
+        IpAddr::V6(it) => IpAddr::V6((it.to_bits() & !u128::MAX.checked_shr(prefix).unwrap_or(0)).into()),
+    }
+}
+
+fn family(address: IpAddr) -> u8 {
+    // AF_INET, AF_INET6
+    if address.is_ipv4() { 2 } else { 10 }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(it) => it.octets().to_vec(),
+        IpAddr::V6(it) => it.octets().to_vec(),
+    }
+}
+
+fn describe(route: &Route) -> String {
+    let gateway = route.gateway.map(|it| format!(" via {it}")).unwrap_or_default();
+    format!("route {}/{}{gateway}", route.destination.address, route.destination.prefix)
+}
+
+fn step(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derives_the_link_local_address() {
+        assert_eq!(link_local([0x52, 0x54, 0, 0x12, 0x34, 0x56]).to_string(), "fe80::5054:ff:fe12:3456");
+    }
+
+    #[test]
+    fn adds_a_link_local_address_where_ipv6_needs_one() {
+        let interface = |addresses: &[&str]| Interface {
+            name: "eth0".to_owned(),
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            mtu: 0,
+            addresses: addresses.iter().map(|it| Cidr { address: it.parse().unwrap(), prefix: 64 }).collect(),
+            nic: 0,
+        };
+        assert_eq!(addresses_of(&interface(&["10.0.0.1"])).len(), 1);
+        assert_eq!(addresses_of(&interface(&["fd00::1"])).len(), 2);
+        assert_eq!(addresses_of(&interface(&["fd00::1", "fe80::7"])).len(), 2);
+    }
+
+    #[test]
+    fn clears_bits_behind_the_prefix() {
+        let masked = |text: &str, prefix| network(Cidr { address: text.parse().unwrap(), prefix }).to_string();
+        assert_eq!(masked("10.1.2.3", 24), "10.1.2.0");
+        assert_eq!(masked("10.1.2.3", 0), "0.0.0.0");
+        assert_eq!(masked("10.1.2.3", 32), "10.1.2.3");
+        assert_eq!(masked("fd00::1", 64), "fd00::");
+        assert_eq!(masked("fd00::1", 0), "::");
+        assert_eq!(masked("fd00::1", 128), "fd00::1");
+    }
+}
