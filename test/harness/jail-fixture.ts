@@ -11,6 +11,12 @@ import { execa } from 'execa';
 
 export const jailer = fileURLToPath(new URL('../../libexec/kelyfos-jailer', import.meta.url));
 
+export interface Outcome {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly exitCode?: number | undefined;
+}
+
 /** What the jailer confines QEMU to, without a daemon: folders, network namespace, cgroups, template memory. */
 export class JailFixture implements AsyncDisposable {
   /** Bound and shared, as the daemon makes its state directory. */
@@ -62,14 +68,11 @@ export class JailFixture implements AsyncDisposable {
   }
 
   /** Runs a shell of busybox, which is static, in the jail. */
-  async sh(
-    script: string,
-    options: readonly string[] = [],
-  ): Promise<{ stdout: string; stderr: string; exitCode: number | undefined }> {
+  async sh(script: string, options: readonly string[] = []): Promise<Outcome> {
     return this.run([...options, '--', 'busybox', 'sh', '-c', script]);
   }
 
-  async run(args: readonly string[]): Promise<{ stdout: string; stderr: string; exitCode: number | undefined }> {
+  async run(args: readonly string[]): Promise<Outcome> {
     return execa(jailer, ['run', ...this.options(), ...args], { reject: false, timeout: 20_000, stdin: 'ignore' });
   }
 
@@ -104,7 +107,7 @@ export class JailFixture implements AsyncDisposable {
 
   async kill(pid: number): Promise<void> {
     const child = this.#processes.find((candidate) => candidate.pid === pid);
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    if (child?.exitCode !== null || child.signalCode !== null) return;
     const gone = new Promise((resolve) => child.once('exit', resolve));
     child.kill('SIGKILL');
     await gone;
