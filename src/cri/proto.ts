@@ -19,12 +19,12 @@ export function loadCriProto(): PackageDefinition {
   return loadSync(criProtoPath, loaderOptions);
 }
 
-export interface CriServices {
+export interface CriServiceDefinitions {
   readonly runtime: ServiceDefinition;
   readonly image: ServiceDefinition;
 }
 
-export function criServices(proto: PackageDefinition = loadCriProto()): CriServices {
+export function criServices(proto: PackageDefinition = loadCriProto()): CriServiceDefinitions {
   const service = (name: string): ServiceDefinition => {
     const definition = proto[`runtime.v1.${name}`];
     if (definition === undefined || 'format' in definition) throw new Error(`${criProtoPath} has no service ${name}`);

@@ -1,0 +1,34 @@
+import type { UnaryHandler } from './call.ts';
+import type { StatusRequest, StatusResponse } from './gen/cri-types.ts';
+import type { CriServices } from './services.ts';
+import { verboseInfo } from './verbose-info.ts';
+
+/** What every handler can do; the kubelet refuses pods that ask for more. */
+const handlerFeatures = { recursive_read_only_mounts: true, user_namespaces: false };
+const runtimeFeatures = { supplemental_groups_policy: true, user_namespaces_host_network: false, mount_options: false };
+
+export function status({ runtime, networks }: CriServices): UnaryHandler<StatusRequest, StatusResponse> {
+  const names = ['', ...runtime.handlers.toSorted()];
+  return async ({ verbose }) => {
+    const readiness = runtime.readiness();
+    const network = networks.state();
+    return {
+      status: {
+        conditions: [
+          { type: 'RuntimeReady', status: readiness.ready, reason: readiness.reason, message: readiness.message },
+          { type: 'NetworkReady', status: network.ready, reason: network.reason, message: network.message },
+        ],
+      },
+      // The empty name is the default handler, which comes under its own name as well.
+      runtime_handlers: names.map((name) => ({ name, features: handlerFeatures })),
+      features: runtimeFeatures,
+      info: verbose
+        ? verboseInfo({
+            cniconfig: network.configuration,
+            lastCNILoadStatus: network.ready ? 'OK' : network.message,
+            ...(await runtime.details()),
+          })
+        : {},
+    };
+  };
+}

@@ -1,0 +1,262 @@
+import { AppError, abortError } from '../../src/platform/errors.ts';
+import { newContainerId, newSandboxId, type ContainerId, type SandboxId } from '../../src/podsandbox/ids.ts';
+import type {
+  Container,
+  ContainerConfig,
+  Containers,
+  ExecResult,
+  PodSandboxes,
+  Sandbox,
+  SandboxConfig,
+} from '../../src/podsandbox/model.ts';
+import type { Image, ImageFileSystem, Images, NetworkState, RegistryAuth } from '../../src/podsandbox/ports.ts';
+
+type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+/** Operations that can be made to fail or wait. */
+export type FailPoint =
+  | 'run'
+  | 'stopSandbox'
+  | 'removeSandbox'
+  | 'create'
+  | 'start'
+  | 'stop'
+  | 'remove'
+  | 'reopenLog'
+  | 'execSync'
+  | 'pull'
+  | 'fsInfo';
+
+/**
+ * Sandboxes, containers and images in memory, with the behaviour that src/podsandbox promises and no
+ * VM behind it. Time is a counter, so that ids and times are distinct and increasing.
+ */
+export class FakeDomain {
+  readonly failures = new Map<FailPoint, unknown>();
+  /** Operations that hang until they are aborted. */
+  readonly hanging = new Set<FailPoint>();
+  /** What happened, in order: `stop <id> 30`. */
+  readonly calls: string[] = [];
+  readonly auths: (RegistryAuth | undefined)[] = [];
+  network: NetworkState = { ready: true, reason: '', message: '' };
+  execResult: ExecResult = { stdout: Buffer.from('out'), stderr: Buffer.from('err'), exitCode: 0 };
+
+  readonly #sandboxes = new Map<string, Mutable<Sandbox>>();
+  readonly #containers = new Map<string, Mutable<Container>>();
+  readonly #images = new Map<string, Image>();
+  #clock = 1_700_000_000_000_000_000n;
+
+  #now(): bigint {
+    this.#clock += 1_000_000n;
+    return this.#clock;
+  }
+
+  async #point(name: FailPoint, signal?: AbortSignal): Promise<void> {
+    if (this.failures.has(name)) throw this.failures.get(name);
+    if (!this.hanging.has(name) || signal === undefined) return;
+    const turn = Promise.withResolvers<never>();
+    signal.addEventListener('abort', () => {
+      this.calls.push(`aborted ${name}`);
+      turn.reject(abortError(signal, name));
+    });
+    await turn.promise;
+  }
+
+  #resolve<Id extends string>(
+    all: ReadonlyMap<string, { readonly id: Id }>,
+    prefix: string,
+    what: string,
+  ): Id | undefined {
+    const found = [...all.values()].filter(({ id }) => id.startsWith(prefix));
+    if (found.length > 1) throw new AppError('invalid', `${what} id "${prefix}" is ambiguous`);
+    return found[0]?.id;
+  }
+
+  addImage(image: Partial<Image> & Pick<Image, 'id'>): Image {
+    const whole: Image = {
+      repoTags: [],
+      repoDigests: [],
+      sizeBytes: 4096n,
+      config: {
+        entrypoint: [],
+        cmd: ['sh'],
+        env: [],
+        workingDir: '',
+        user: '',
+        stopSignal: '',
+        volumes: [],
+        labels: {},
+      },
+      pinned: false,
+      spec: { architecture: 'amd64' },
+      ...image,
+    };
+    this.#images.set(whole.id, whole);
+    return whole;
+  }
+
+  /** As when a container's program ends by itself. */
+  exit(id: string, exitCode: number): void {
+    const container = this.#container(id);
+    container.state = 'exited';
+    container.exitCode = exitCode;
+    container.reason = exitCode === 0 ? 'Completed' : 'Error';
+    container.finishedAt = this.#now();
+  }
+
+  #container(id: string): Mutable<Container> {
+    const container = this.#containers.get(id);
+    if (container === undefined) throw new AppError('not-found', `no container "${id}"`);
+    return container;
+  }
+
+  readonly sandboxes: PodSandboxes = {
+    run: async (config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId> => {
+      const { name, namespace, uid, attempt } = config.metadata;
+      const key = [name, namespace, uid, attempt].join('_');
+      const taken = [...this.#sandboxes.values()].some(
+        ({ config: { metadata: m } }) => [m.name, m.namespace, m.uid, m.attempt].join('_') === key,
+      );
+      if (taken) throw new AppError('already-exists', `pod sandbox ${key} exists`);
+      await this.#point('run', signal);
+      const id = newSandboxId();
+      this.#sandboxes.set(id, {
+        id,
+        config,
+        runtimeHandler,
+        createdAt: this.#now(),
+        state: 'ready',
+        reason: '',
+        ips: ['10.1.0.2', 'fd00::2'],
+        vmId: id.slice(0, 16),
+        vmOrigin: 'pool',
+        pid: 4242,
+        netns: '/run/netns/fake',
+        trace: [{ name: 'claim', ms: 6 }],
+      });
+      return id;
+    },
+    stop: async (id: string): Promise<void> => {
+      this.calls.push(`stopSandbox ${id}`);
+      await this.#point('stopSandbox');
+      const sandbox = this.#sandboxes.get(id);
+      if (sandbox === undefined) return;
+      for (const container of this.#containers.values()) {
+        if (container.sandboxId === id && container.state === 'running') this.exit(container.id, 137);
+      }
+      sandbox.state = 'notready';
+      sandbox.ips = [];
+    },
+    remove: async (id: string): Promise<void> => {
+      this.calls.push(`removeSandbox ${id}`);
+      await this.#point('removeSandbox');
+      for (const container of [...this.#containers.values()])
+        if (container.sandboxId === id) this.#containers.delete(container.id);
+      this.#sandboxes.delete(id);
+    },
+    get: (id: string): Sandbox => {
+      const sandbox = this.#sandboxes.get(id);
+      if (sandbox === undefined) throw new AppError('not-found', `no pod sandbox "${id}"`);
+      return { ...sandbox };
+    },
+    list: () => [...this.#sandboxes.values()].map((sandbox) => ({ ...sandbox })),
+    resolve: (prefix: string) => this.#resolve<SandboxId>(this.#sandboxes, prefix, 'pod sandbox'),
+  };
+
+  readonly containers: Containers = {
+    create: async (sandboxId: SandboxId, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId> => {
+      const sandbox = this.sandboxes.get(sandboxId);
+      if (sandbox.state !== 'ready') throw new AppError('failed-precondition', `pod sandbox ${sandboxId} is not ready`);
+      const image = this.images.find(config.image);
+      if (image === undefined) throw new AppError('not-found', `no image "${config.image}"`);
+      await this.#point('create', signal);
+      const id = newContainerId();
+      const { logDirectory } = sandbox.config;
+      this.#containers.set(id, {
+        id,
+        sandboxId,
+        config,
+        state: 'created',
+        createdAt: this.#now(),
+        startedAt: 0n,
+        finishedAt: 0n,
+        exitCode: 0,
+        reason: '',
+        message: '',
+        imageId: image.id,
+        imageRef: image.repoDigests[0] ?? image.id,
+        logPath: logDirectory === '' || config.logPath === '' ? '' : `${logDirectory}/${config.logPath}`,
+        user: { uid: config.security.runAsUser ?? 0, gid: config.security.runAsGroup ?? 0, supplementalGroups: [] },
+        stopSignal: config.stopSignal ?? 15,
+        pid: 0,
+        resources: config.resources,
+        trace: [],
+      });
+      return id;
+    },
+    start: async (id: ContainerId, signal: AbortSignal): Promise<void> => {
+      const container = this.#container(id);
+      if (container.state !== 'created')
+        throw new AppError('failed-precondition', `container ${id} is ${container.state}`);
+      await this.#point('start', signal);
+      container.state = 'running';
+      container.startedAt = this.#now();
+      container.pid = 7;
+    },
+    stop: async (id: string, timeoutSeconds: number, signal: AbortSignal): Promise<void> => {
+      this.calls.push(`stop ${id} ${String(timeoutSeconds)}`);
+      await this.#point('stop', signal);
+      if (this.#containers.get(id)?.state === 'running') this.exit(id, 137);
+    },
+    remove: async (id: string): Promise<void> => {
+      this.calls.push(`remove ${id}`);
+      await this.#point('remove');
+      this.#containers.delete(id);
+    },
+    get: (id: string): Container => ({ ...this.#container(id) }),
+    list: () => [...this.#containers.values()].map((container) => ({ ...container })),
+    resolve: (prefix: string) => this.#resolve<ContainerId>(this.#containers, prefix, 'container'),
+    reopenLog: async (id: ContainerId): Promise<void> => {
+      if (this.#container(id).state !== 'running')
+        throw new AppError('failed-precondition', `container ${id} does not run`);
+      this.calls.push(`reopenLog ${id}`);
+      await this.#point('reopenLog');
+    },
+    execSync: async (id, command, timeoutSeconds, signal): Promise<ExecResult> => {
+      this.calls.push(`execSync ${command.join(' ')} ${String(timeoutSeconds)}`);
+      if (this.#container(id).state !== 'running')
+        throw new AppError('failed-precondition', `container ${id} does not run`);
+      await this.#point('execSync', signal);
+      return this.execResult;
+    },
+  };
+
+  readonly images: Images = {
+    pull: async (reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<string> => {
+      this.auths.push(auth);
+      await this.#point('pull', signal);
+      const known = this.images.find(reference);
+      return known?.id ?? this.addImage({ id: `sha256:${'a'.repeat(64)}`, repoTags: [reference] }).id;
+    },
+    find: (reference: string): Image | undefined =>
+      [...this.#images.values()].find(
+        (image) =>
+          image.id === reference ||
+          image.id === `sha256:${reference}` ||
+          image.repoTags.includes(reference) ||
+          image.repoDigests.includes(reference),
+      ),
+    list: () => [...this.#images.values()],
+    remove: async (reference: string): Promise<void> => {
+      const image = this.images.find(reference);
+      if (image !== undefined) this.#images.delete(image.id);
+    },
+    fsInfo: async (): Promise<ImageFileSystem> => {
+      await this.#point('fsInfo');
+      return { mountpoint: '/var/lib/kelyfos', usedBytes: 12_345n, inodesUsed: 67n, at: new Date(1_700_000_000_000) };
+    },
+    rootfs: (id: string) => `/var/lib/kelyfos/images/${id}`,
+  };
+
+  readonly networks = { state: (): NetworkState => this.network };
+}
