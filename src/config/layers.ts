@@ -10,7 +10,7 @@ export interface Layer {
 export interface Merged {
   readonly values: Readonly<Record<string, unknown>>;
   /** The layer that had the last word on a key such as vm.qemu; undefined when none sets it. */
-  sourceOf(key: string): string | undefined;
+  readonly sourceOf: (key: string) => string | undefined;
 }
 
 /** Tables are merged key by key; everything else, lists too, is replaced as a whole. */

@@ -25,7 +25,7 @@ export interface LoadedConfig {
   /** The files that were read, in the order they were applied. */
   readonly files: readonly string[];
   /** Where a key was set: a file or a flag; undefined when it has its default. */
-  sourceOf(key: string): string | undefined;
+  readonly sourceOf: (key: string) => string | undefined;
 }
 
 async function readLayer(path: string, problems: Problem[]): Promise<Layer | undefined> {

@@ -23,14 +23,14 @@ export function setting<S extends z.ZodType>(
   fallback: z.util.NoUndefined<z.output<S>>,
 ): z.ZodDefault<S> {
   const withDefault = schema.default(fallback);
-  metas.add(withDefault as z.ZodType, { accepts, fallback });
+  metas.add(withDefault, { accepts, fallback });
   return withDefault;
 }
 
 /** One key that may be absent. */
 export function optionalSetting<S extends z.ZodType>(schema: S, accepts: string): z.ZodOptional<S> {
   const optional = schema.optional();
-  metas.add(optional as z.ZodType, { accepts });
+  metas.add(optional, { accepts });
   return optional;
 }
 

@@ -12,7 +12,7 @@ export function createContainer({
   return async (request, { signal, log }) => {
     const sandboxId = needSandbox(sandboxes, request.pod_sandbox_id);
     const config = parseContainerConfig(request.config);
-    if (request.config?.linux?.security_context?.selinux_options != null) {
+    if ((request.config?.linux?.security_context?.selinux_options ?? null) !== null) {
       log.warn(
         { container: config.metadata.name },
         'SELinux options mean nothing in a virtual machine and are left aside',

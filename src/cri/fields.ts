@@ -61,6 +61,6 @@ export function stringMap(map: Readonly<Record<string, string>>): StringMap {
 
 /** Enums come by name; a number is one that this version of the API does not know. */
 export function enumValue<V extends string, T>(value: V, known: Readonly<Record<V, T>>, field: string): T {
-  if (!Object.hasOwn(known, value)) throw invalid(field, `has the unknown value ${String(value)}`);
+  if (!Object.hasOwn(known, value)) throw invalid(field, `has the unknown value ${value}`);
   return known[value];
 }

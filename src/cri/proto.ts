@@ -28,7 +28,7 @@ export function criServices(proto: PackageDefinition = loadCriProto()): CriServi
   const service = (name: string): ServiceDefinition => {
     const definition = proto[`runtime.v1.${name}`];
     if (definition === undefined || 'format' in definition) throw new Error(`${criProtoPath} has no service ${name}`);
-    return definition as ServiceDefinition;
+    return definition;
   };
   return { runtime: service('RuntimeService'), image: service('ImageService') };
 }

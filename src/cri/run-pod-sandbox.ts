@@ -10,7 +10,7 @@ export function runPodSandbox({
   return async (request, { signal, log }) => {
     const config = parseSandboxConfig(request.config);
     const handler = parseHandler(request.runtime_handler, runtime.handlers);
-    if (request.config?.linux?.security_context?.selinux_options != null) {
+    if ((request.config?.linux?.security_context?.selinux_options ?? null) !== null) {
       log.warn({ pod: config.metadata.name }, 'SELinux options mean nothing in a virtual machine and are left aside');
     }
     return { pod_sandbox_id: await sandboxes.run(config, handler, signal) };
