@@ -1,12 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
-import type { ResultPromise } from 'execa';
 
 /** From linux/if_tun.h. */
 const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;
 const FLAGS = 0x5002; // IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
 const CSUM_TSO4_TSO6 = 7;
+
+/** A program in the background, to be killed and awaited. */
+export type RunningProgram = PromiseLike<unknown> & { kill(signal: NodeJS.Signals): boolean };
 
 interface GuestNetwork {
   readonly interfaces: readonly { readonly mac: string; readonly mtu: number; readonly addresses: readonly string[] }[];
@@ -28,9 +30,9 @@ interface GuestNetwork {
  */
 export class TapGuest {
   readonly name: string;
-  readonly #relay: ResultPromise;
+  readonly #relay: RunningProgram;
 
-  private constructor(name: string, relay: ResultPromise) {
+  private constructor(name: string, relay: RunningProgram) {
     this.name = name;
     this.#relay = relay;
   }
@@ -85,12 +87,13 @@ export class TapGuest {
     await execa('ip', ['-n', this.name, '-batch', '-'], { input: `${lines.join('\n')}\n` });
   }
 
-  /** Runs a program in the guest. */
-  exec(argv: readonly string[], input?: Buffer): ResultPromise<{ encoding: 'buffer' }> {
-    return execa('nsenter', [`--net=/run/netns/${this.name}`, ...argv], {
+  /** Runs a program in the guest and returns its output. */
+  async exec(argv: readonly string[], input: Buffer): Promise<Buffer> {
+    const { stdout } = await execa('nsenter', [`--net=/run/netns/${this.name}`, ...argv], {
       encoding: 'buffer',
-      ...(input === undefined ? { stdin: 'ignore' } : { input }),
+      input,
     });
+    return Buffer.from(stdout);
   }
 
   async stop(): Promise<void> {

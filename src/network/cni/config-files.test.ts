@@ -45,7 +45,7 @@ describe('the directory of CNI configurations', () => {
   }
 
   test('says which directory and why while there is none', async () => {
-    const problem = async (): Promise<unknown> => (await files.refresh());
+    const problem = async (): Promise<unknown> => await files.refresh();
     expect(await problem()).toMatchObject({
       problem: `no valid CNI configuration in ${directory}: the directory does not exist`,
     });

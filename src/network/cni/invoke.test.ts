@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FakePlugins } from '../../../test/harness/fake-plugins.ts';
-import { identify } from '../../platform/processes.ts';
+import { identify, waitGone } from '../../platform/processes.ts';
 import { PluginRunner } from './invoke.ts';
 
 describe('calling a plugin', () => {
@@ -49,9 +49,10 @@ describe('calling a plugin', () => {
     const run = runner.run('ADD', 'net', {}, {}, controller.signal);
     while (!existsSync(join(fake.root, 'child'))) await delay(5);
     const pid = Number(await readFile(join(fake.root, 'child'), 'utf8'));
+    const started = await identify(pid);
     controller.abort();
     await expect(run).rejects.toMatchObject({ kind: 'cancelled', message: 'CNI plugin net (ADD): cancelled' });
-    expect(await identify(pid)).toBeUndefined();
+    expect(await waitGone(started!, 1_000)).toBe(true);
   });
 
   test('a plugin that gives no answer is ended', async () => {

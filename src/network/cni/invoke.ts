@@ -122,6 +122,8 @@ export class PluginRunner {
     } finally {
       end.removeEventListener('abort', stop);
       for (const timer of timers) clearTimeout(timer);
+      // Whoever of the group has let go of its output and still runs.
+      if (end.aborted) killGroup(child.pid, 'SIGKILL');
     }
   }
 }
