@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { status } from '@grpc/grpc-js';
 import pino from 'pino';
 
-import { FakeDomain } from '../../test/fakes/fake-domain.ts';
+import { FakeDomain } from './fake-domain.ts';
 import { AppError } from '../platform/errors.ts';
 import { silentLog } from '../platform/log.ts';
 import { CriClient } from './client.ts';

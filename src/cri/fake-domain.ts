@@ -1,5 +1,5 @@
-import { AppError, abortError } from '../../src/platform/errors.ts';
-import { newContainerId, newSandboxId, type ContainerId, type SandboxId } from '../../src/podsandbox/ids.ts';
+import { AppError, abortError } from '../platform/errors.ts';
+import { newContainerId, newSandboxId, type ContainerId, type SandboxId } from '../podsandbox/ids.ts';
 import type {
   Container,
   ContainerConfig,
@@ -8,8 +8,8 @@ import type {
   PodSandboxes,
   Sandbox,
   SandboxConfig,
-} from '../../src/podsandbox/model.ts';
-import type { Image, ImageFileSystem, Images, NetworkState, RegistryAuth } from '../../src/podsandbox/ports.ts';
+} from '../podsandbox/model.ts';
+import type { Image, ImageFileSystem, Images, NetworkState, RegistryAuth } from '../podsandbox/ports.ts';
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
