@@ -11,7 +11,7 @@ import { execSync } from './exec-sync.ts';
 import { guestHostname } from './guest-setup.ts';
 import { newContainerId, type ContainerId, type SandboxId } from './ids.ts';
 import type { Container, ContainerConfig, Containers, ExecResult } from './model.ts';
-import type { Image, Images, Vm } from './ports.ts';
+import type { Image, Images, Vm, VolumeBinder } from './ports.ts';
 import type { ContainerRecord } from './records.ts';
 import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
 import { signalNumber, sigkill } from './signals.ts';
@@ -21,6 +21,7 @@ import { bindVolumes, unbindVolumes } from './volumes.ts';
 export interface ContainerServiceOptions {
   readonly registry: Registry;
   readonly images: Images;
+  readonly binder: VolumeBinder;
   readonly end: ContainerEnd;
   /** One lock per sandbox id, shared with the sandbox service. */
   readonly locks: KeyedMutex;
@@ -168,7 +169,7 @@ export class ContainerService implements Containers {
     config: ContainerConfig,
     signal: AbortSignal,
   ): Promise<ContainerId> {
-    const { registry } = this.#options;
+    const { registry, binder } = this.#options;
     const id = newContainerId();
     const trace = new Trace();
     const cleanup = new CleanupStack();
@@ -182,7 +183,7 @@ export class ContainerService implements Containers {
       cleanup.defer('image disk', () => this.#releaseDisk(sandbox, vm, disk, entry));
       await registry.updateContainer(id, { disk });
       cleanup.defer('volumes', () => unbindVolumes(vm.share, id));
-      const volumes = await trace.step('bind volumes', () => bindVolumes(vm.share, id, config.mounts));
+      const volumes = await trace.step('bind volumes', () => bindVolumes(vm.share, id, config.mounts, binder));
       const spec = containerSpec({
         id,
         config,

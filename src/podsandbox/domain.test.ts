@@ -41,6 +41,7 @@ async function startDaemon(): Promise<void> {
     vms,
     networks,
     images: new FakeImages(),
+    binder: { bind: () => Promise.resolve() },
     handlers: new Map([['kelyfos', { className: 'default' }]]),
     defaultHandler: 'kelyfos',
     log: silentLog(),

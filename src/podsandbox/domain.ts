@@ -3,7 +3,7 @@ import type { Log } from '../platform/log.ts';
 import type { Store } from '../store/store.ts';
 import { ContainerEnd } from './container-end.ts';
 import { ContainerService } from './container-service.ts';
-import type { Images, PodNetworks, VmProvider } from './ports.ts';
+import type { Images, PodNetworks, VmProvider, VolumeBinder } from './ports.ts';
 import { openRecords } from './records.ts';
 import { recover, type RecoveryReport } from './recovery.ts';
 import { Registry } from './registry.ts';
@@ -15,6 +15,7 @@ export interface DomainOptions {
   readonly vms: VmProvider;
   readonly networks: PodNetworks;
   readonly images: Images;
+  readonly binder: VolumeBinder;
   /** VM class of each runtime handler. */
   readonly handlers: ReadonlyMap<string, { readonly className: string }>;
   readonly defaultHandler: string;
@@ -32,7 +33,7 @@ export interface Domain {
 
 /** Puts the parts of the domain together. */
 export function createDomain(options: DomainOptions): Domain {
-  const { store, vms, networks, images, handlers, defaultHandler, log } = options;
+  const { store, vms, networks, images, binder, handlers, defaultHandler, log } = options;
   const records = openRecords(store);
   const registry = new Registry(records, log);
   const locks = new KeyedMutex();
@@ -49,7 +50,7 @@ export function createDomain(options: DomainOptions): Domain {
       defaultHandler,
       log,
     }),
-    containers: new ContainerService({ registry, images, end: containerEnd, locks, log }),
+    containers: new ContainerService({ registry, images, binder, end: containerEnd, locks, log }),
     recover: () => recover({ registry, vms, networks, containers: containerEnd, sandboxes: sandboxEnd, locks, log }),
     close: async () => {
       await Promise.all(registry.containers().map(async ({ pump }) => pump?.stop()));

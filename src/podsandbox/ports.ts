@@ -77,6 +77,15 @@ export interface VmProvider {
   sweep(owned: ReadonlySet<string>): Promise<readonly string[]>;
 }
 
+/** Makes host folders and files appear below a VM's share, without any device node or setuid file in them working there. */
+export interface VolumeBinder {
+  bind(
+    source: HostPath,
+    target: HostPath,
+    options: { readonly readonly: boolean; readonly propagation: 'private' | 'slave' },
+  ): Promise<void>;
+}
+
 /** Named steps with their durations, for "where the time went". */
 export interface StepTrace {
   step<T>(name: string, work: () => Promise<T>): Promise<T>;

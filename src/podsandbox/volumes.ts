@@ -1,10 +1,10 @@
 import { lstat, mkdir, readdir, realpath, rmdir, stat, unlink, writeFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
-import { execa } from 'execa';
 import { AppError, hasCode, wrap } from '../platform/errors.ts';
 import { unmountBelow } from '../platform/unmount.ts';
 import type { ContainerId } from './ids.ts';
 import type { ContainerMount } from './model.ts';
+import type { VolumeBinder } from './ports.ts';
 
 /** One volume, bound into the VM's share. */
 export interface BoundVolume {
@@ -28,6 +28,7 @@ export async function bindVolumes(
   share: string,
   id: ContainerId,
   mounts: readonly ContainerMount[],
+  binder: VolumeBinder,
 ): Promise<readonly BoundVolume[]> {
   const folder = volumeFolder(share, id);
   if (mounts.length === 0) return [];
@@ -38,7 +39,7 @@ export async function bindVolumes(
     const target = join(folder, String(index));
     if (source.isFolder) await mkdir(target);
     else await writeFile(target, '', { flag: 'wx' });
-    await run('mount', ['--rbind', '--', source.path, target], `mount source "${mount.hostPath}"`);
+    await bind(binder, mount, source.path, target);
     bound.push({ mount, target, inShare: `${id}/${String(index)}` });
   }
   return bound;
@@ -68,6 +69,12 @@ export async function unbindVolumes(share: string, id: ContainerId): Promise<voi
 
 async function resolveSource(mount: ContainerMount): Promise<{ readonly path: string; readonly isFolder: boolean }> {
   const where = `mount source "${mount.hostPath}" of ${mount.containerPath}`;
+  if (mount.propagation === 'bidirectional') {
+    throw new AppError(
+      'failed-precondition',
+      `${where} asks for bidirectional propagation: a mount made in a virtual machine cannot appear on the host`,
+    );
+  }
   if (!isAbsolute(mount.hostPath)) throw new AppError('invalid', `${where} is not an absolute path`);
   try {
     await mkdirMissing(mount.hostPath);
@@ -95,10 +102,11 @@ async function mkdirMissing(path: string): Promise<void> {
   }
 }
 
-async function run(command: string, args: readonly string[], what: string): Promise<void> {
+async function bind(binder: VolumeBinder, mount: ContainerMount, source: string, target: string): Promise<void> {
   try {
-    await execa(command, args, { timeout: 10_000 });
+    const propagation = mount.propagation === 'private' ? 'private' : 'slave';
+    await binder.bind(source, target, { readonly: mount.readonly, propagation });
   } catch (error) {
-    throw wrap(error, what);
+    throw wrap(error, `mount source "${mount.hostPath}" of ${mount.containerPath}`);
   }
 }
