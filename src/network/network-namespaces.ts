@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, hasCode, messageOf, wrap } from '../platform/errors.ts';
 import { runBatch, runHostTool } from './host-tool.ts';
@@ -27,6 +27,13 @@ const SYSCTLS = [
   'net.ipv6.conf.default.router_solicitations=0',
   `net.ipv6.conf.${TAP_NAME}.disable_ipv6=1`,
 ];
+
+const TAP_COMMANDS = [
+  `tuntap add dev ${TAP_NAME} mode tap vnet_hdr`,
+  'link set dev lo up',
+  `link set dev ${TAP_NAME} up`,
+  '',
+].join('\n');
 
 export interface NetworkNamespacesOptions {
   /**
@@ -59,14 +66,12 @@ export class NetworkNamespaces {
       throw error;
     });
     try {
-      await runHostTool(['ip', 'netns', 'add', name]);
-      // No owner: only a process with CAP_NET_ADMIN, the jailer before it drops its privileges, can open
-      // the tap. It opens it with IFF_VNET_HDR too, or checksum and segmentation offload are lost.
-      await runBatch(
-        'ip',
-        [`tuntap add dev ${TAP_NAME} mode tap vnet_hdr`, 'link set dev lo up', `link set dev ${TAP_NAME} up`],
-        netns,
-      );
+      await this.#prepareDirectory(name);
+      await writeFile(netns, '', { flag: 'wx', mode: 0o444 });
+      // unshare binds its new namespace to the file, as `ip netns add` does, and one process less is
+      // needed to work in it. The tap has no owner: only a process with CAP_NET_ADMIN, the jailer before
+      // it drops its privileges, can open it. It must ask for IFF_VNET_HDR too, or offloads are lost.
+      await runHostTool(['unshare', `--net=${netns}`, 'ip', '-batch', '-'], { input: TAP_COMMANDS });
       await Promise.all([
         runHostTool(['sysctl', '-q', '-e', '-w', ...SYSCTLS], { netns }), // -e: a host without IPv6 lacks these
         runBatch('tc', [`qdisc add dev ${TAP_NAME} ingress`], netns),
@@ -98,6 +103,14 @@ export class NetworkNamespaces {
       throw error;
     });
     return names.filter((name) => VM_ID.test(name)).sort();
+  }
+
+  /** iproute2 keeps its folder a shared mount, so that names reach other mount namespaces, and makes it so with its first name. */
+  async #prepareDirectory(name: string): Promise<void> {
+    const mounts = await readFile('/proc/self/mountinfo', 'utf8');
+    if (mounts.includes(` ${NETNS_DIR} `)) return;
+    await runHostTool(['ip', 'netns', 'add', name]);
+    await runHostTool(['ip', 'netns', 'delete', name]);
   }
 
   #name(vmId: string): string {

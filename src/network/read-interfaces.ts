@@ -73,8 +73,8 @@ type Route = z.infer<typeof routeSchema>;
 
 /**
  * What the plugins of a chain left in the namespace, whatever their results say: interfaces with
- * addresses, main routing tables, permanent neighbours. Left out is what a stack finds by itself and
- * the guest's will too: IPv6 link-local, and what comes from router advertisements.
+ * addresses, main routing tables, permanent neighbours. Left out is what a stack finds by itself, the
+ * guest's as well as this one: IPv6 link-local addresses, and what router advertisements brought.
  */
 export async function readNamespace(netns: string): Promise<NamespaceNetwork> {
   // One process answers one family of routes; each line of the batch prints one JSON document.
