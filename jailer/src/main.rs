@@ -17,6 +17,7 @@ mod namespaces;
 mod run;
 mod seal;
 mod sys;
+mod syscalls;
 
 use std::process::ExitCode;
 

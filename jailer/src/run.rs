@@ -9,7 +9,7 @@ use crate::capabilities::{self, FOR_FILES, NONE};
 use crate::cli::RunRequest;
 use crate::descriptors::{self, Inherited};
 use crate::error::{Context, Error, Result};
-use crate::{device_policy, jail, limits, mounts, namespaces};
+use crate::{device_policy, jail, limits, mounts, namespaces, syscalls};
 
 /// Where a program without a slash in its name is looked for, and the whole of its environment.
 const PROGRAM_FOLDERS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
@@ -49,6 +49,7 @@ pub fn run(request: &RunRequest) -> Result<Infallible> {
     limits::apply(&request.limits)?;
     let keep = if request.file_capabilities { FOR_FILES } else { NONE };
     capabilities::drop_privileges(request.uid, request.gid, keep)?;
+    syscalls::restrict()?;
     execute(&request.argv)
 }
 
