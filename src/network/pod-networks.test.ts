@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FakePlugins } from '../../test/harness/fake-plugins.ts';
+import { FakePlugins } from './testing/fake-plugins.ts';
 import { silentLog } from '../platform/log.ts';
 import { CniPodNetworks } from './pod-networks.ts';
 import type { AttachRequest } from './pod-networks.ts';

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdir, readdir } from 'node:fs/promises';
-import { FakePlugins } from '../../../test/harness/fake-plugins.ts';
-import { expectGolden } from '../../../test/harness/golden.ts';
+import { FakePlugins } from '../testing/fake-plugins.ts';
+import { expectGolden } from '../testing/golden.ts';
 import { AttachmentCache } from './attachment-cache.ts';
 import { PluginChain } from './chain.ts';
 import type { NewAttachment, StepTrace } from './chain.ts';

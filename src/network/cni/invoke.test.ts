@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { FakePlugins } from '../../../test/harness/fake-plugins.ts';
+import { FakePlugins } from '../testing/fake-plugins.ts';
 import { identify, waitGone } from '../../platform/processes.ts';
 import { PluginRunner } from './invoke.ts';
 
