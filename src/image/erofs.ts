@@ -1,11 +1,10 @@
-import { createReadStream } from 'node:fs';
 import { chmod, chown, mkdir, open, readFile, rename, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createZstdDecompress } from 'node:zlib';
-import { AppError, hasCode, messageOf } from '../platform/errors.ts';
+import { Readable } from 'node:stream';
+import { AppError, hasCode } from '../platform/errors.ts';
 import { runWatched } from '../platform/watched-process.ts';
-import { rootFolderTar } from './root-folder-tar.ts';
-import type { Readable } from 'node:stream';
+import { LayerNormaliser } from './layer-normaliser.ts';
+import { openLayer } from './layer-content.ts';
 
 export interface ErofsOptions {
   /** mkfs.erofs, 1.8 or later. */
@@ -30,13 +29,13 @@ const IMAGE = 'image.erofs';
 
 /**
  * Makes one file system of an image's layers, from the bottom up, by streaming each into mkfs.erofs:
- * nothing is unpacked on the host. Layers are written by strangers, so their parser runs as nobody,
- * without network, with limits, in a folder of its own; `staging` must not exist. The result is
- * `target`; its size before padding is returned.
+ * nothing is unpacked on the host. Layers are written by strangers, so what makes a file system of
+ * them runs as nobody, without network, with limits, in a folder of its own; `staging` must not
+ * exist. The result is `target`; its size before padding is returned.
  */
 export async function buildErofs(
   options: ErofsOptions,
-  layers: readonly string[],
+  layers: readonly Layer[],
   staging: string,
   target: string,
   signal: AbortSignal,
@@ -47,15 +46,23 @@ export async function buildErofs(
     throw new AppError('internal', `mkfs.erofs cannot be opened at ${options.mkfs}`, { cause: error });
   });
   try {
-    const run = (stdin: Source, layer: string, first: boolean): Promise<void> =>
-      convert(options, mkfs.fd, staging, stdin, layer, first, signal);
-    // The root folder first: a layer need not name it, and mkfs.erofs would make it world-writable.
-    const base = join(staging, 'base.tar');
-    await writeTar(base, rootFolderTar());
-    await withSource(base, (source) => run(source, 'the root folder', true));
+    const run = (archive: AsyncIterable<Buffer>, layer: string, first: boolean): Promise<void> =>
+      convert(options, mkfs.fd, staging, archive, layer, first, signal);
+    // A root folder for every image, as layers need not have one.
+    await run(Readable.from([LayerNormaliser.base()]), 'the root folder', true);
+    const normaliser = new LayerNormaliser(options.maxBytes);
     for (const [index, layer] of layers.entries()) {
       const name = `layer ${String(index + 1)} of ${String(layers.length)}`;
-      await withSource(layer, (source) => run(source, name, false));
+      await using content = await openLayer(layer.path);
+      const archive = normaliser.layer(content.bytes, () => {
+        const digest = content.digest();
+        if (digest === layer.diffId) return;
+        throw new AppError(
+          'failed-precondition',
+          `corrupt image: ${name} is not what the configuration says: ${digest}`,
+        );
+      });
+      await run(archive, name, false);
     }
   } finally {
     await mkfs.close();
@@ -75,18 +82,23 @@ export async function buildErofs(
   return size;
 }
 
-type Source = number | Readable;
+/** A compressed layer and the digest that its content must have. */
+export interface Layer {
+  readonly path: string;
+  readonly diffId: string;
+}
 
 async function convert(
   options: ErofsOptions,
   mkfs: number,
   cwd: string,
-  stdin: Source,
+  archive: AsyncIterable<Buffer>,
   layer: string,
   first: boolean,
   signal: AbortSignal,
 ): Promise<void> {
   const id = String(UNPRIVILEGED_ID);
+  const stdin = Readable.from(archive, { objectMode: false });
   const exit = await runWatched(
     {
       name: `make a file system of ${layer}`,
@@ -106,7 +118,7 @@ async function convert(
         ...['env', '--ignore-signal=XFSZ'],
         // By descriptor, as nobody need not be able to reach the folder the program is in.
         '/proc/self/fd/3',
-        ...['--quiet', '--tar=f', '--ungzip', '--aufs', '--ovlfs-strip=1'],
+        ...['--quiet', '--tar=f', '--aufs', '--ovlfs-strip=1'],
         ...(first ? [] : ['--incremental=data']),
         IMAGE,
       ],
@@ -121,6 +133,7 @@ async function convert(
     },
     AbortSignal.any([signal, AbortSignal.timeout(WALL_LIMIT_MS)]),
   );
+  stdin.destroy();
   if (exit.code === 0) return;
   throw conversionError(layer, options.maxBytes, exit.code, exit.signal, exit.stderr);
 }
@@ -149,53 +162,5 @@ async function bytesMoved(pid: number): Promise<number> {
   } catch (error) {
     if (hasCode(error, 'ENOENT', 'ESRCH')) return 0;
     throw error;
-  }
-}
-
-const ZSTD_MAGIC = 0xfd2fb528;
-
-/**
- * Opens a layer for reading. gzip is left to mkfs.erofs, which runs confined; media types are not
- * trusted to tell the compression, the first bytes are.
- */
-async function withSource(path: string, use: (source: Source) => Promise<void>): Promise<void> {
-  const file = await open(path, 'r');
-  try {
-    const head = Buffer.alloc(4);
-    await file.read(head, 0, 4, 0);
-    if (head.readUInt32LE(0) !== ZSTD_MAGIC) {
-      await use(file.fd);
-      return;
-    }
-  } finally {
-    await file.close();
-  }
-  await useZstd(path, use);
-}
-
-async function useZstd(path: string, use: (source: Source) => Promise<void>): Promise<void> {
-  const compressed = createReadStream(path);
-  const plain = createZstdDecompress();
-  let broken: unknown;
-  compressed.on('error', (error) => plain.destroy(error));
-  plain.on('error', (error) => (broken ??= error));
-  compressed.pipe(plain);
-  const used = await Promise.allSettled([use(plain)]);
-  compressed.destroy();
-  plain.destroy();
-  if (broken !== undefined) {
-    throw new AppError('failed-precondition', `corrupt image: layer is not proper zstd: ${messageOf(broken)}`, {
-      cause: broken,
-    });
-  }
-  if (used[0].status === 'rejected') throw used[0].reason;
-}
-
-async function writeTar(path: string, content: Uint8Array): Promise<void> {
-  const file = await open(path, 'wx', 0o600);
-  try {
-    await file.writeFile(content);
-  } finally {
-    await file.close();
   }
 }

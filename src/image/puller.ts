@@ -106,7 +106,7 @@ export class Puller {
         );
       }
       const layers = manifest.layers.map((layer) => layer.digest);
-      const size = index.get(id)?.size ?? (await this.#build(id, layers, staging, signal));
+      const size = index.get(id)?.size ?? (await this.#build(id, layers, config.diffIds, staging, signal));
       this.#parts.learn(id, config);
       await index.put({ id, layers, size, tags: tagsOf(reference), digests: [repoDigest] });
       return id;
@@ -174,10 +174,16 @@ export class Puller {
     await blobs.write(config, await skopeo.config(manifestDigest, signal), staging);
   }
 
-  async #build(id: string, layers: readonly string[], staging: string, signal: AbortSignal): Promise<bigint> {
+  async #build(
+    id: string,
+    digests: readonly string[],
+    diffIds: readonly string[],
+    staging: string,
+    signal: AbortSignal,
+  ): Promise<bigint> {
     const { blobs, erofs, rootfsPath } = this.#parts;
-    const paths = layers.map((digest) => blobs.path(digest));
-    return await buildErofs(erofs, paths, join(staging, 'erofs'), rootfsPath(id), signal);
+    const layers = digests.map((digest, i) => ({ path: blobs.path(digest), diffId: diffIds[i] ?? '' }));
+    return await buildErofs(erofs, layers, join(staging, 'erofs'), rootfsPath(id), signal);
   }
 }
 

@@ -68,7 +68,9 @@ export async function runWatched(command: WatchedCommand, signal: AbortSignal): 
   if (stdin instanceof Readable && child.stdin !== null) {
     // A child that fails closes its end first; its exit says why.
     child.stdin.on('error', () => undefined);
-    stdin.on('error', () => child.stdin?.end());
+    stdin.on('error', (error: unknown) => {
+      watch.fail(wrap(error, command.name));
+    });
     stdin.pipe(child.stdin);
   }
   const kill = (): void => {
