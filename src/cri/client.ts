@@ -7,7 +7,7 @@ export type Message = Readonly<Record<string, unknown>>;
 /** A call under way. */
 export interface PendingCall {
   readonly response: Promise<Message>;
-  cancel(): void;
+  readonly cancel: () => void;
 }
 
 const maxMessageBytes = 16 * 1024 * 1024;
