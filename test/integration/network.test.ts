@@ -212,6 +212,23 @@ describe('network', () => {
     expect(await attach(netns, { sandboxId })).toEqual({ sandboxId, ...first });
   });
 
+  test('eight pods come and go at once', async () => {
+    await configure(dualStack({ type: 'portmap', capabilities: { portMappings: true } }));
+    const attached = await Promise.all(
+      Array.from({ length: 8 }, async (_, index) => {
+        const netns = await makeNamespace();
+        const portMappings = [{ protocol: 'tcp', containerPort: 80, hostPort: HOST_PORT + index, hostIp: '' }] as const;
+        return { netns, ...(await attach(netns, { portMappings })) };
+      }),
+    );
+    expect(new Set(attached.flatMap(({ ips }) => ips)).size).toBe(16);
+    expect(new Set(attached.flatMap(({ interfaces }) => interfaces.map(({ mac }) => mac))).size).toBe(8);
+    await Promise.all(attached.map(({ sandboxId, netns }) => networks.detach(sandboxId, netns)));
+    const rules = await natRules();
+    for (const { sandboxId } of attached) expect(rules).not.toContain(sandboxId);
+    expect(await leases()).toEqual([]);
+  });
+
   test("the namespace's own stack stays silent behind the join", async () => {
     const { ips } = await attach(await makeNamespace());
     // A stack that saw the packet would refuse the connection at once.
