@@ -92,7 +92,10 @@ export class LayerNormaliser {
 
     const folder = path.slice(0, Math.max(slash, 0));
     if (name === OPAQUE) tree.makeOpaque(folder, layer);
-    else if (name.startsWith(WHITEOUT)) return yield* this.#whiteOut(member, path, folder);
+    else if (name.startsWith(WHITEOUT)) {
+      yield* this.#whiteOut(member, path, folder);
+      return;
+    }
 
     const bytes = encode(member, path, type === '1' ? this.#linkTarget(member) : member.linkPath);
     if (type === '5') tree.putFolder(path, layer, bytes);

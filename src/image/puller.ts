@@ -96,6 +96,8 @@ export class Puller {
     const digests = [id, ...manifest.layers.map((layer) => layer.digest)];
     using _pin = blobs.pin(digests);
     return await withLocks(locks, [imageKey(id), ...digests], `pull ${name}`, signal, async () => {
+      // The pull before may have brought it while this one waited for the locks.
+      if (options.policy === undefined && (await this.#rename(id, reference, repoDigest))) return id;
       await this.#fetch(manifest, manifestDigest, skopeo, staging, signal);
       const config = parseConfig(await blobs.read(id), name);
       checkPlatform(config.platform, options.platform, name);
@@ -119,7 +121,8 @@ export class Puller {
     const image = index.get(id);
     if (image === undefined) return false;
     const tags = tagsOf(reference);
-    if (!tags.every((tag) => image.tags.includes(tag))) await index.put({ ...image, tags, digests: [repoDigest] });
+    const isNew = !image.digests.includes(repoDigest) || !tags.every((tag) => image.tags.includes(tag));
+    if (isNew) await index.put({ ...image, tags, digests: [repoDigest] });
     return true;
   }
 

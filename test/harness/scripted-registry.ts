@@ -33,10 +33,16 @@ export const mediaTypes = {
 export interface LayerBytes {
   readonly mediaType: string;
   readonly bytes: Uint8Array;
+  /** The archive in it that the configuration vouches for. */
+  readonly tar?: Uint8Array;
 }
 
 export function gzipLayer(tar: Uint8Array): LayerBytes {
-  return { mediaType: mediaTypes.gzip, bytes: gzipSync(tar, { level: 1 }) };
+  return { mediaType: mediaTypes.gzip, bytes: gzipSync(tar, { level: 1 }), tar };
+}
+
+function digestOf(bytes: Uint8Array): string {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 }
 
 /** A registry that lies, dawdles, asks for passwords and keeps count, as a test wants it. */
@@ -73,9 +79,15 @@ export class ScriptedRegistry implements AsyncDisposable {
   }
 
   blob(mediaType: string, bytes: Uint8Array): StoredDescriptor {
-    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const digest = digestOf(bytes);
     this.#blobs.set(digest, bytes);
     return { mediaType, digest, size: bytes.length };
+  }
+
+  bytesOf(digest: string): Uint8Array {
+    const bytes = this.#blobs.get(digest);
+    if (bytes === undefined) throw new Error(`registry: no blob ${digest}`);
+    return bytes;
   }
 
   /** What the registry sends for the digest from now on, right or wrong. */
@@ -86,7 +98,7 @@ export class ScriptedRegistry implements AsyncDisposable {
   /** Stores any document under its digest and, perhaps, a tag. */
   document(name: string, tag: string | undefined, mediaType: string, content: unknown): StoredDescriptor {
     const bytes = Buffer.from(JSON.stringify(content));
-    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const digest = digestOf(bytes);
     for (const key of [digest, tag]) {
       if (key !== undefined) this.#manifests.set(`${name}/${key}`, { mediaType, bytes });
     }
@@ -105,7 +117,7 @@ export class ScriptedRegistry implements AsyncDisposable {
       Buffer.from(
         JSON.stringify({
           ...{ os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64', config: { Cmd: ['/bin/sh'] } },
-          rootfs: { type: 'layers', diff_ids: layers.map((_, i) => `sha256:${String(i).padStart(64, '0')}`) },
+          rootfs: { type: 'layers', diff_ids: layers.map((layer) => digestOf(layer.tar ?? layer.bytes)) },
           ...more,
         }),
       ),
