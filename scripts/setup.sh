@@ -91,7 +91,7 @@ if [ -n "$missing" ]; then
 fi
 
 # ---------------------------------------------------------------- npm packages
-# Both `npm ci` and `npm install` leave what they installed in node_modules/.package-lock.json.
+# npm leaves what it has installed in node_modules/.package-lock.json.
 npm_is_current() {
   [ -x node_modules/.bin/node ] && [ -e node_modules/.package-lock.json ] && node - <<'EOF'
 const { readFileSync } = require('node:fs');
@@ -107,8 +107,10 @@ for program in node npm cargo; do
 done
 if ! npm_is_current; then
   say 'installing npm packages'
-  quietly npm ci --prefer-offline --no-audit --no-fund || die 'npm ci failed'
-  npm_is_current || die 'npm ci left other packages than the lock file names'
+  # Not `npm ci`: it refuses a lock file without the binaries of other platforms, and registries
+  # that mirror only some platforms can make no other. With --no-save the lock file stays as it is.
+  quietly npm install --no-save --prefer-offline --no-audit --no-fund || die 'npm install failed'
+  npm_is_current || die 'npm left other packages than the lock file names'
 fi
 node=$checkout/node_modules/.bin/node
 

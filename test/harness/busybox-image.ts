@@ -14,7 +14,11 @@ export interface BusyboxImageOptions {
 /** From the package busybox-static. Its shell runs applets by itself, whatever /bin holds. */
 const busybox = '/bin/busybox';
 
-const passwd = ['root:x:0:0:root:/root:/bin/sh', 'user:x:1000:1000::/home/user:/bin/sh', 'nobody:x:65534:65534::/:/bin/false'];
+const passwd = [
+  'root:x:0:0:root:/root:/bin/sh',
+  'user:x:1000:1000::/home/user:/bin/sh',
+  'nobody:x:65534:65534::/:/bin/false',
+];
 const group = ['root:x:0:', 'user:x:1000:', 'extra:x:50000:user', 'nobody:x:65534:'];
 
 async function fillRoot(root: string, files: Readonly<Record<string, string>>): Promise<void> {

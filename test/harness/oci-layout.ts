@@ -65,7 +65,9 @@ export async function writeOciLayout(
 
   const layerDescriptors: Descriptor[] = [];
   for (const layer of layers) {
-    layerDescriptors.push(await put('application/vnd.oci.image.layer.v1.tar+gzip', await compress(layer, { level: 1 })));
+    layerDescriptors.push(
+      await put('application/vnd.oci.image.layer.v1.tar+gzip', await compress(layer, { level: 1 })),
+    );
   }
   const configDescriptor = await putJson('application/vnd.oci.image.config.v1+json', {
     created: '2024-01-01T00:00:00Z',

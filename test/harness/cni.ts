@@ -1,0 +1,131 @@
+import { randomBytes, randomInt } from 'node:crypto';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { freeFolder, removeFolder } from './free-folder.ts';
+
+export interface TestNetworkOptions {
+  /** Also gives out addresses of a private IPv6 range. */
+  readonly dualStack?: boolean;
+  /** More plugins at the end of the chain. */
+  readonly plugins?: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** The chains of the portmap plugin that stay when the last port is gone, and what leads into them. */
+const portmapChains = ['CNI-HOSTPORT-DNAT', 'CNI-HOSTPORT-SETMARK', 'CNI-HOSTPORT-MASQ'];
+
+const toolTimeoutMs = 20_000;
+
+async function natRules(tool: string): Promise<string[]> {
+  const { stdout, failed } = await execa(tool, ['-w', '5', '-t', 'nat', '-S'], {
+    reject: false,
+    timeout: toolTimeoutMs,
+  });
+  return failed ? [] : stdout.split('\n');
+}
+
+/** A /24 in 10.0.0.0/8 that no route of this machine leads to. */
+async function freeSubnet(): Promise<string> {
+  const { stdout } = await execa('ip', ['-4', '-o', 'route', 'show', 'table', 'all'], { timeout: toolTimeoutMs });
+  for (;;) {
+    const prefix = `10.${String(randomInt(64, 255))}.${String(randomInt(0, 256))}`;
+    if (!stdout.includes(`${prefix}.`)) return prefix;
+  }
+}
+
+/** A CNI configuration (bridge and portmap) in a folder of its own, with a bridge and a subnet that nothing else uses. */
+export class TestNetwork implements AsyncDisposable {
+  /** For `cni.conf_dir`. */
+  readonly confDir: string;
+  readonly bridge: string;
+  /** First three numbers of the subnet, e.g. 10.77.3 */
+  readonly prefix: string;
+  /** Address of the host on the bridge. */
+  readonly gateway: string;
+  readonly #folder: string;
+  readonly #hadPortmap: boolean;
+
+  private constructor(folder: string, prefix: string, hadPortmap: boolean) {
+    this.#folder = folder;
+    this.#hadPortmap = hadPortmap;
+    this.confDir = join(folder, 'net.d');
+    this.bridge = `kt${randomBytes(4).toString('hex')}`;
+    this.prefix = prefix;
+    this.gateway = `${prefix}.1`;
+  }
+
+  static async create(options: TestNetworkOptions = {}): Promise<TestNetwork> {
+    const hadPortmap = (await natRules('iptables')).some((rule) => rule.includes('CNI-HOSTPORT'));
+    const network = new TestNetwork(await freeFolder('cni'), await freeSubnet(), hadPortmap);
+    await mkdir(network.confDir);
+    await network.write('10-test.conflist', network.conflist(options));
+    return network;
+  }
+
+  conflist(options: TestNetworkOptions = {}): Readonly<Record<string, unknown>> {
+    const ranges: unknown[] = [[{ subnet: `${this.prefix}.0/24`, gateway: this.gateway }]];
+    const routes = [{ dst: '0.0.0.0/0' }];
+    if (options.dualStack === true) {
+      ranges.push([{ subnet: `fd00:${this.prefix.split('.').join(':')}::/64` }]);
+      routes.push({ dst: '::/0' });
+    }
+    return {
+      cniVersion: '1.0.0',
+      name: this.bridge,
+      plugins: [
+        {
+          type: 'bridge',
+          bridge: this.bridge,
+          isGateway: true,
+          ipMasq: true,
+          hairpinMode: true,
+          ipam: { type: 'host-local', dataDir: join(this.#folder, 'ipam'), ranges, routes },
+        },
+        { type: 'portmap', capabilities: { portMappings: true } },
+        ...(options.plugins ?? []),
+      ],
+    };
+  }
+
+  /** Puts a file into the configuration folder; a daemon is to notice it. */
+  async write(name: string, content: unknown): Promise<void> {
+    await writeFile(join(this.confDir, name), typeof content === 'string' ? content : JSON.stringify(content));
+  }
+
+  async remove(name: string): Promise<void> {
+    await rm(join(this.confDir, name), { force: true });
+  }
+
+  /** Removes the bridge, the folder, and the empty chains that the plugins leave behind. */
+  async close(): Promise<void> {
+    await execa('ip', ['link', 'delete', this.bridge], { reject: false, timeout: toolTimeoutMs });
+    if (!this.#hadPortmap) await removePortmapChains();
+    await removeFolder(this.#folder);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+async function removePortmapChains(): Promise<void> {
+  for (const tool of ['iptables', 'ip6tables']) {
+    const nat = (...args: string[]) =>
+      execa(tool, ['-w', '5', '-t', 'nat', ...args], { reject: false, timeout: toolTimeoutMs });
+    const rules = await natRules(tool);
+    // Somebody's ports are still mapped: the chains are in use.
+    if (rules.some((rule) => rule.startsWith('-N CNI-DN-'))) continue;
+    for (const rule of rules.filter((line) => portmapChains.some((chain) => line.includes(`-j ${chain}`)))) {
+      const match = /^-A (\S+) (.*)$/.exec(rule);
+      // Quotes occur in comments only; without them the words are the arguments.
+      if (match?.[1] !== undefined && match[2] !== undefined) {
+        const words = match[2].match(/"[^"]*"|\S+/g) ?? [];
+        await nat('-D', match[1], ...words.map((word) => word.replaceAll('"', '')));
+      }
+    }
+    for (const chain of portmapChains) {
+      await nat('-F', chain);
+      await nat('-X', chain);
+    }
+  }
+}

@@ -1,0 +1,52 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+
+export interface CrictlResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export const crictlPath = join(import.meta.dirname, '../../libexec/crictl');
+
+/** crictl against one socket, with a configuration of its own: the machine's is not read. */
+export class Crictl {
+  readonly #config: string;
+
+  private constructor(config: string) {
+    this.#config = config;
+  }
+
+  /** `folder` takes the configuration file. */
+  static async create(folder: string, socket: string): Promise<Crictl> {
+    const config = join(folder, 'crictl.yaml');
+    const endpoint = `unix://${socket}`;
+    await writeFile(config, JSON.stringify({ 'runtime-endpoint': endpoint, 'image-endpoint': endpoint, timeout: 120 }));
+    return new Crictl(config);
+  }
+
+  /** Runs it to the end, whatever the exit code. */
+  async try(...args: readonly string[]): Promise<CrictlResult> {
+    const result = await execa(crictlPath, ['--config', this.#config, ...args], {
+      reject: false,
+      timeout: 180_000,
+      stdin: 'ignore',
+      env: { LANG: 'C.UTF-8' },
+    });
+    if (result.exitCode === undefined) throw new Error(`crictl ${args.join(' ')}: ${result.message}`);
+    return { exitCode: result.exitCode, stdout: result.stdout, stderr: result.stderr };
+  }
+
+  /** Its standard output; rejects when it fails. */
+  async run(...args: readonly string[]): Promise<string> {
+    const { exitCode, stdout, stderr } = await this.try(...args);
+    if (exitCode !== 0) throw new Error(`crictl ${args.join(' ')}: exit code ${String(exitCode)}: ${stderr}`);
+    return stdout;
+  }
+
+  /** For commands with `-o json`. */
+  async json(...args: readonly string[]): Promise<unknown> {
+    return JSON.parse(await this.run(...args)) as unknown;
+  }
+}
