@@ -8,12 +8,16 @@ export interface VmClass {
   readonly vcpus: number;
   /** A ceiling: guest memory costs nothing until it is written. */
   readonly memoryBytes: number;
-  /** Paused clones to keep ready. */
-  readonly pool: number;
   /** Room for the writable layers of a pod, sparse. */
   readonly scratchBytes: number;
-  /** How often a pooled clone rehearses a claim before it is paused. */
-  readonly rehearse: number;
+  /** Paused clones to keep ready. */
+  readonly poolSize: number;
+  /** Make VMs as clones of a template; without it each one boots. */
+  readonly template: boolean;
+  /** Let pooled clones perform a whole dummy claim before they are paused. */
+  readonly rehearse: boolean;
+  /** Handed to QEMU after our own arguments. */
+  readonly qemuArguments: readonly string[];
 }
 
 /** The configuration as the rest of the daemon takes it: units resolved, names checked, frozen. */
@@ -38,7 +42,6 @@ export interface Config {
     readonly qemu: string;
     readonly jailer: string;
     readonly guest: string;
-    readonly bootTimeoutMs: number;
     readonly classes: ReadonlyMap<string, VmClass>;
   };
   /** Handler name to the VM class it stands for. The default handler is among them. */
@@ -66,9 +69,11 @@ export function compileConfig(file: ConfigFile): Config {
         name,
         vcpus: vmClass.vcpus,
         memoryBytes: bytes(vmClass.memory),
-        pool: vmClass.pool,
         scratchBytes: bytes(vmClass.scratch),
+        poolSize: vmClass.pool,
+        template: vmClass.template,
         rehearse: vmClass.rehearse,
+        qemuArguments: vmClass.qemu_arguments,
       }),
     ]),
   );
@@ -98,7 +103,6 @@ export function compileConfig(file: ConfigFile): Config {
       qemu: file.vm.qemu,
       jailer: file.vm.jailer,
       guest: file.vm.guest,
-      bootTimeoutMs: milliseconds(file.vm.boot_timeout),
       classes,
     },
     handlers,

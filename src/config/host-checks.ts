@@ -14,7 +14,8 @@ async function isExecutable(path: string): Promise<boolean> {
   }
 }
 
-async function isReadable(path: string): Promise<boolean> {
+/** Whether a file can be read; for the files whose absence at their default place is fine. */
+export async function isReadable(path: string): Promise<boolean> {
   try {
     await access(path, constants.R_OK);
     return true;

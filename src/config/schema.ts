@@ -11,6 +11,7 @@ import {
   setting,
   size,
   sizeAccepts,
+  wholeMebibytes,
 } from './setting.ts';
 
 /**
@@ -18,7 +19,8 @@ import {
  * `/vms/<16 digits>/jail/agent.sock` comes after it.
  */
 const maxStateBytes = 64;
-const maxSocketBytes = 107;
+/** The socket is made beside its place, under a name with the process id at its end. */
+const maxSocketBytes = 96;
 
 const path = (fallback: string) => setting(absolutePath, 'an absolute path', fallback);
 const programSetting = (fallback: string) =>
@@ -36,10 +38,12 @@ const name = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
 
 const vmClass = z.strictObject({
   vcpus: integer(1, 64, 1),
-  memory: setting(size, sizeAccepts, '2GiB'),
+  memory: setting(wholeMebibytes, 'a size in whole MiB, such as "512MiB" or "2GiB"', '2GiB'),
   pool: integer(0, 1000, 2),
   scratch: setting(size, sizeAccepts, '10GiB'),
-  rehearse: integer(0, 10, 2),
+  template: setting(z.boolean(), 'true or false', true),
+  rehearse: setting(z.boolean(), 'true or false', true),
+  qemu_arguments: setting(z.array(z.string().min(1)), 'a list of arguments', []),
 });
 
 const handler = z.strictObject({
@@ -79,7 +83,7 @@ export const configSchema = z.strictObject({
       max_unpacked: setting(size, sizeAccepts, '20GiB'),
       progress_timeout: setting(duration, durationAccepts, '1m'),
       skopeo: programSetting('skopeo'),
-      mkfs_erofs: programSetting(`${installDir}/libexec/mkfs.erofs`),
+      mkfs_erofs: path(`${installDir}/libexec/mkfs.erofs`),
     })
     .prefault({}),
   vm: z
@@ -88,7 +92,6 @@ export const configSchema = z.strictObject({
       qemu: programSetting('qemu-system-x86_64'),
       jailer: programSetting(`${installDir}/libexec/kelyfos-jailer`),
       guest: path(`${installDir}/guest/image/current`),
-      boot_timeout: setting(duration, durationAccepts, '2m'),
       classes: z.record(name, vmClass),
     })
     .prefault({ classes: { default: {} } }),

@@ -43,6 +43,9 @@ export const program = z.string().refine((text) => /^[^/\s]+$/.test(text) || abs
 export const size = z.string().refine((text) => (parseSize(text) ?? 0) > 0);
 export const sizeAccepts = 'a size above 0 with its unit, such as "512MiB" or "2GiB"';
 
+/** Guest memory is handed out in these. */
+export const wholeMebibytes = size.refine((text) => (parseSize(text) ?? 0) % (1024 * 1024) === 0);
+
 export const duration = z.string().refine((text) => (parseDuration(text) ?? 0) > 0);
 export const durationAccepts = 'a duration above 0 with its unit, such as "500ms", "90s" or "10m"';
 
