@@ -34,7 +34,7 @@ export class Crictl {
       stdin: 'ignore',
       env: { LANG: 'C.UTF-8' },
     });
-    if (result.exitCode === undefined) throw new Error(`crictl ${args.join(' ')}: ${result.message}`);
+    if (result.exitCode === undefined) throw new Error(`crictl ${args.join(' ')}: ${String(result.message)}`);
     return { exitCode: result.exitCode, stdout: result.stdout, stderr: result.stderr };
   }
 

@@ -3,6 +3,7 @@ import { TestEnvironment } from 'jest-environment-node';
 import { type DaemonRegister, daemonRegisterKey } from './daemon-register.ts';
 
 /** Prints what the daemons of a test file have to say when one of its tests fails. */
+// eslint-disable-next-line no-restricted-syntax -- jest takes the default export.
 export default class FailureEnvironment extends TestEnvironment {
   async handleTestEvent(event: Circus.AsyncEvent | Circus.SyncEvent): Promise<void> {
     const failed =
