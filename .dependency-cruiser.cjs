@@ -99,7 +99,7 @@ module.exports = {
     {
       name: 'src-does-not-import-tests-or-scripts',
       severity: 'error',
-      from: { path: '^src/' },
+      from: { path: '^src/', pathNot: tests },
       to: { path: '^(test|scripts)/' },
     },
     {

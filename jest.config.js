@@ -8,7 +8,7 @@ export const transform = {
 
 export default {
   rootDir: '.',
-  roots: ['<rootDir>/src', '<rootDir>/scripts', '<rootDir>/test'],
+  roots: ['<rootDir>/src', '<rootDir>/scripts', '<rootDir>/test', '<rootDir>/guest/image'],
   testMatch: ['**/*.test.ts'],
   testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/integration/'],
   testEnvironment: 'node',

@@ -30,7 +30,7 @@ crictl_version=1.36.0
 packages='ca-certificates containernetworking-plugins e2fsprogs gcc iproute2 iptables libc6-dev
   qemu-system-x86 skopeo util-linux'
 case $purpose in demo | test) packages="$packages busybox-static docker-registry" ;; esac
-case $purpose in test) packages="$packages procps umoci" ;; esac
+case $purpose in test) packages="$packages cpio procps umoci" ;; esac
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
