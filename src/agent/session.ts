@@ -1,7 +1,8 @@
 import * as http2 from 'node:http2';
-import { Code, ConnectError, createClient, type Client } from '@connectrpc/connect';
+import { Code, ConnectError, createClient, type Client, type Interceptor } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { Agent } from './gen/agent/v1/agent_pb.js';
+import { AppError } from '../platform/errors.ts';
 import { openConnection, type GuestSockets } from './handshake.ts';
 
 /** Flow control window of one stream: larger ones cost latency beside a busy stream and gain nothing. */
@@ -19,6 +20,7 @@ export class AgentSession {
   readonly lost: Promise<string>;
   readonly #http2: http2.ClientHttp2Session;
   readonly #lost = Promise.withResolvers<string>();
+  readonly #end: (reason: string) => void;
   #reason: string | undefined;
 
   private constructor(session: http2.ClientHttp2Session, closePorts: () => void) {
@@ -27,7 +29,8 @@ export class AgentSession {
     const end = (reason: string): void => {
       if (this.#reason !== undefined) return;
       this.#reason = reason;
-      session.destroy();
+      // Destroyed without an error, its streams would end without one, and their calls not at all.
+      session.destroy(new ConnectError(reason, Code.Unavailable), http2.constants.NGHTTP2_CANCEL);
       closePorts();
       this.#lost.resolve(reason);
     };
@@ -43,12 +46,14 @@ export class AgentSession {
     session.on('close', () => {
       end('closed');
     });
+    this.#end = end;
     this.client = createClient(
       Agent,
       createGrpcTransport({
         baseUrl: 'http://agent',
         acceptCompression: [],
         readMaxBytes: maxMessageBytes,
+        interceptors: [this.#explainLoss()],
         sessionManager: {
           authority: 'http://agent',
           request: (method, path, headers, options) =>
@@ -59,6 +64,29 @@ export class AgentSession {
         },
       }),
     );
+  }
+
+  /** A connection dies in many ways, each with a code of its own; callers shall see one. */
+  #explainLoss(): Interceptor {
+    const explain = (error: unknown, signal: AbortSignal): unknown =>
+      this.isOpen || signal.aborted
+        ? error
+        : new ConnectError(this.#reason ?? 'connection lost', Code.Unavailable, undefined, undefined, error);
+    async function* guard<T>(messages: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
+      try {
+        yield* messages;
+      } catch (error) {
+        throw explain(error, signal);
+      }
+    }
+    return (next) => async (request) => {
+      try {
+        const answer = await next(request);
+        return answer.stream ? { ...answer, message: guard(answer.message, request.signal) } : answer;
+      } catch (error) {
+        throw explain(error, request.signal);
+      }
+    };
   }
 
   /** Rejects with `unavailable`. */
@@ -74,17 +102,32 @@ export class AgentSession {
     reset.once('close', () => {
       session.destroy();
     });
-    return new AgentSession(session, () => {
+    const opened = new AgentSession(session, () => {
       data.destroy();
       reset.destroy();
     });
+    data.once('close', () => {
+      opened.#end('data port closed');
+    });
+    reset.once('close', () => {
+      opened.#end('reset port closed');
+    });
+    // Requests that are made before this and then lost with the session would never end.
+    const connected = new Promise<undefined>((resolve) =>
+      session.once('connect', () => {
+        resolve(undefined);
+      }),
+    );
+    const reason = await Promise.race([connected, opened.lost]);
+    if (reason !== undefined) throw new AppError('unavailable', `guest agent at ${sockets.data}: ${reason}`);
+    return opened;
   }
 
   get isOpen(): boolean {
-    return this.#reason === undefined && !this.#http2.destroyed;
+    return this.#reason === undefined && !this.#http2.destroyed && !this.#http2.closed;
   }
 
   close(): void {
-    this.#http2.destroy();
+    this.#end('closed');
   }
 }
