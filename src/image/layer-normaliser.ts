@@ -2,7 +2,7 @@ import { AppError } from '../platform/errors.ts';
 import { ByteReader } from './byte-reader.ts';
 import { LayerTree } from './layer-tree.ts';
 import { MAX_EXTENDED_HEADER, readPaxRecords, writePaxRecords } from './pax-records.ts';
-import { TAR_BLOCK, isZeroBlock, makeHeader, malformed, paddingOf, readHeader, withSize } from './tar-header.ts';
+import { TAR_BLOCK, isZeroBlock, makeHeader, malformed, paddingOf, readHeader, restated } from './tar-header.ts';
 import type { PaxRecords } from './pax-records.ts';
 import type { TarHeader } from './tar-header.ts';
 
@@ -217,11 +217,11 @@ function memberOf(block: Buffer, header: TarHeader, records: ReadonlyMap<string,
   if (!Number.isSafeInteger(said) || said < 0) throw malformed('bad size');
   // Links, devices and folders have no data whatever the header says.
   const size = '123456'.includes(header.type) ? 0 : said;
-  const isChanged = size !== said;
+  const isChanged = size !== said || header.isOldFolder;
   const kept = isChanged ? new Map([...records].filter(([key]) => key !== 'size')) : records;
   return {
     ...{ header, records: kept, path, size },
-    block: isChanged ? withSize(block, size) : block,
+    block: isChanged ? restated(block, header.type, size) : block,
     linkPath: header.type === '1' ? cleanPath(target) : target,
   };
 }

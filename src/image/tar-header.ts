@@ -15,6 +15,8 @@ type Field = typeof NAME;
 
 export interface TarHeader {
   readonly type: string;
+  /** The type is not the one that is written there. */
+  readonly isOldFolder: boolean;
   readonly name: string;
   readonly linkName: string;
   readonly size: number;
@@ -27,19 +29,21 @@ export function readHeader(block: Buffer): TarHeader {
   const prefix = isUstar ? textOf(block, PREFIX) : '';
   const name = textOf(block, NAME);
   const type = String.fromCharCode(block[TYPE_AT] ?? 0);
-  const old = type === '\0' ? '0' : type;
+  const isFile = type === '\0' || type === '0';
+  // Before POSIX a folder was a file with a slash at its end.
+  const isOldFolder = isFile && name.endsWith('/');
   return {
-    // Before POSIX a folder was a file with a slash at its end.
-    type: old === '0' && name.endsWith('/') ? '5' : old,
+    ...{ type: isOldFolder ? '5' : isFile ? '0' : type, isOldFolder },
     name: prefix === '' ? name : `${prefix}/${name}`,
     linkName: textOf(block, LINK_NAME),
     size: numberOf(block, SIZE),
   };
 }
 
-/** A copy of the header with another size. */
-export function withSize(block: Buffer, size: number): Buffer {
+/** A copy of the header that says plainly what was meant. */
+export function restated(block: Buffer, type: string, size: number): Buffer {
   const copy = Buffer.from(block);
+  copy.write(type, TYPE_AT);
   copy.write(octal(size, SIZE.width), SIZE.at);
   seal(copy);
   return copy;
