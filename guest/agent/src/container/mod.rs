@@ -1,9 +1,45 @@
-//! Containers of the pod.
+//! Containers of the pod: the calls of the service that have to do with them.
 
+mod capabilities;
+mod cgroup;
+mod container;
+mod create;
+mod device_program;
+mod error;
+mod exec;
+mod guest_path;
+mod launcher;
+mod mount_options;
+mod mounts;
+mod output;
+mod pod_pid_namespace;
+mod process;
+mod seccomp;
+mod stats;
+mod stdio;
+mod sys;
+mod users;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context as TaskContext, Poll},
+};
+
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
+use self::{
+    cgroup::Cgroup, container::Container, device_program::DevicePrograms, error::ContainerError, output::Next,
+    pod_pid_namespace::PodPidNamespace, seccomp::Programs, stdio::write_all,
+};
 use crate::{
     context::Context,
+    log, paths,
     proto::{
         ContainerStatsRequest, ContainerStatsResponse, CreateContainerRequest, CreateContainerResponse, ExecRequest,
         ExecResponse, ListContainersRequest, ListContainersResponse, OutputRecord, OutputRequest,
@@ -13,60 +49,352 @@ use crate::{
     service::ResponseStream,
 };
 
+const MAX_ID_BYTES: usize = 64;
+const MAX_CONTAINERS: usize = 1024;
+/// Records between a container's queue and the transport.
+const QUEUED_RECORDS: usize = 4;
+
 /// All containers of the guest. Cheap to clone.
 #[derive(Clone)]
 pub struct Containers {
-    _context: Context,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Containers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.shared.containers().keys()).finish()
+    }
+}
+
+struct Shared {
+    context: Context,
+    containers: Mutex<BTreeMap<String, Arc<Container>>>,
+    /// One for each id that is being created or removed, so that a repeated request waits for the first.
+    busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    programs: Programs,
+    devices: DevicePrograms,
+    pod_pid_namespace: PodPidNamespace,
+}
+
+impl Shared {
+    fn containers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Container>>> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, id: &str) -> Result<Arc<Container>, ContainerError> {
+        let found = self.containers().get(id).cloned();
+        found.ok_or_else(|| ContainerError::NotFound(id.chars().take(MAX_ID_BYTES).collect()))
+    }
+
+    /// A process whose pid namespace a new container may share.
+    fn pid_of_container(&self, id: &str) -> Result<OwnedFd, ContainerError> {
+        let target = self.get(id)?;
+        if target.has_exited() {
+            return Err(ContainerError::State {
+                id: target.id.clone(),
+                found: "exited",
+                wanted: "running",
+            });
+        }
+        let failed = |source| ContainerError::Io {
+            id: target.id.clone(),
+            step: "copy its descriptor",
+            source,
+        };
+        target.pidfd.try_clone().map_err(failed)
+    }
+
+    async fn pod_pid_namespace(&self) -> Result<OwnedFd, ContainerError> {
+        self.pod_pid_namespace.holder(&self.context.reaper).await
+    }
+
+    async fn lock_id(&self, id: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            // Locks that nobody else holds are not needed any more.
+            busy.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(busy.entry(id.to_owned()).or_default())
+        };
+        lock.lock_owned().await
+    }
 }
 
 impl Containers {
     pub fn new(context: Context) -> Self {
-        Self { _context: context }
+        let shared = Shared {
+            context,
+            containers: Mutex::default(),
+            busy: Mutex::default(),
+            programs: Programs::default(),
+            devices: DevicePrograms::default(),
+            pod_pid_namespace: PodPidNamespace::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
-    pub async fn create(&self, _request: CreateContainerRequest) -> Result<CreateContainerResponse, Status> {
-        Err(Status::unimplemented("create"))
+    pub async fn create(&self, request: CreateContainerRequest) -> Result<CreateContainerResponse, Status> {
+        check_id(&request.id)?;
+        let _busy = self.shared.lock_id(&request.id).await;
+        let known = self.shared.containers().get(&request.id).cloned();
+        if let Some(known) = known {
+            // The answer to the same request may have got lost.
+            return if known.request == request {
+                Ok(created(&known))
+            } else {
+                Err(ContainerError::Exists(request.id).into())
+            };
+        }
+        if self.shared.containers().len() >= MAX_CONTAINERS {
+            return Err(Status::resource_exhausted(format!(
+                "more than {MAX_CONTAINERS} containers"
+            )));
+        }
+        let new = create::create(&self.shared, request).await?;
+        let container = Arc::new(new.container);
+        self.shared
+            .containers()
+            .insert(container.id.clone(), Arc::clone(&container));
+        tokio::spawn(Arc::clone(&container).supervise(new.watch, new.streams));
+        Ok(created(&container))
     }
 
-    pub async fn start(&self, _request: StartContainerRequest) -> Result<StartContainerResponse, Status> {
-        Err(Status::unimplemented("start"))
+    pub async fn start(&self, request: StartContainerRequest) -> Result<StartContainerResponse, Status> {
+        let container = self.shared.get(&request.id)?;
+        Ok(StartContainerResponse {
+            started_at_ns: container.start().await?,
+        })
     }
 
-    pub async fn signal(&self, _request: SignalContainerRequest) -> Result<SignalContainerResponse, Status> {
-        Err(Status::unimplemented("signal"))
+    pub async fn signal(&self, request: SignalContainerRequest) -> Result<SignalContainerResponse, Status> {
+        if !(1..=64).contains(&request.signal) {
+            let value = request.signal.to_string();
+            return Err(ContainerError::Invalid {
+                field: "signal",
+                value,
+                expected: "from 1 to 64",
+            }
+            .into());
+        }
+        let delivered = self.shared.get(&request.id)?.signal(request.signal, request.all)?;
+        Ok(SignalContainerResponse { delivered })
     }
 
-    pub async fn remove(&self, _request: RemoveContainerRequest) -> Result<RemoveContainerResponse, Status> {
-        Err(Status::unimplemented("remove"))
+    pub async fn remove(&self, request: RemoveContainerRequest) -> Result<RemoveContainerResponse, Status> {
+        check_id(&request.id)?;
+        let _busy = self.shared.lock_id(&request.id).await;
+        let Ok(container) = self.shared.get(&request.id) else {
+            return Ok(RemoveContainerResponse {});
+        };
+        // Nobody waits for the output of a container that is being removed.
+        container.output.remove();
+        create::release(&self.shared, &request.id).await?;
+        self.shared.containers().remove(&request.id);
+        Ok(RemoveContainerResponse {})
     }
 
     pub async fn list(&self, _request: ListContainersRequest) -> Result<ListContainersResponse, Status> {
-        Ok(ListContainersResponse::default())
+        let containers = self.shared.containers().values().map(|it| it.info()).collect();
+        Ok(ListContainersResponse { containers })
     }
 
-    pub async fn output(
-        &self,
-        _requests: Streaming<OutputRequest>,
-    ) -> Result<ResponseStream<OutputRecord>, Status> {
-        Err(Status::unimplemented("output"))
+    pub async fn output(&self, mut requests: Streaming<OutputRequest>) -> Result<ResponseStream<OutputRecord>, Status> {
+        let first = requests
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("the first message is missing"))?;
+        let container = self.shared.get(&first.id)?;
+        container.output.acknowledge(first.acknowledged);
+        let (sender, receiver) = mpsc::channel(QUEUED_RECORDS);
+        tokio::spawn(send_output(container, first.acknowledged, requests, sender));
+        Ok(Box::pin(Received(receiver)))
     }
 
-    pub async fn write_stdin(&self, _requests: Streaming<WriteStdinRequest>) -> Result<WriteStdinResponse, Status> {
-        Err(Status::unimplemented("write_stdin"))
+    pub async fn write_stdin(&self, mut requests: Streaming<WriteStdinRequest>) -> Result<WriteStdinResponse, Status> {
+        let missing = || Status::invalid_argument("the first message is missing");
+        let mut message = requests.message().await?.ok_or_else(missing)?;
+        let container = self.shared.get(&message.id)?;
+        let stdio = container.request.stdio.unwrap_or_default();
+        if !stdio.stdin {
+            return Err(ContainerError::Lacks {
+                id: container.id.clone(),
+                what: "standard input",
+            }
+            .into());
+        }
+        let mut stdin = container.stdin.lock().await;
+        let mut written = 0u64;
+        loop {
+            let Some(stream) = stdin.clone() else { break };
+            if write_all(&stream, &message.data).await.is_err() {
+                // Nobody will read any more.
+                stdin.take();
+                break;
+            }
+            written += message.data.len() as u64;
+            if message.eof {
+                // A terminal has no end that could be closed for one direction.
+                if !stdio.tty {
+                    stdin.take();
+                }
+                break;
+            }
+            match requests.message().await? {
+                Some(next) => message = next,
+                None => break,
+            }
+        }
+        if stdio.stdin_once && !stdio.tty {
+            stdin.take();
+        }
+        Ok(WriteStdinResponse { written })
     }
 
-    pub async fn resize(&self, _request: ResizeTtyRequest) -> Result<ResizeTtyResponse, Status> {
-        Err(Status::unimplemented("resize"))
+    pub async fn resize(&self, request: ResizeTtyRequest) -> Result<ResizeTtyResponse, Status> {
+        let clamp = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+        self.shared
+            .get(&request.id)?
+            .resize(clamp(request.width), clamp(request.height))?;
+        Ok(ResizeTtyResponse {})
     }
 
-    pub async fn exec(&self, _requests: Streaming<ExecRequest>) -> Result<ResponseStream<ExecResponse>, Status> {
-        Err(Status::unimplemented("exec"))
+    pub async fn exec(&self, mut requests: Streaming<ExecRequest>) -> Result<ResponseStream<ExecResponse>, Status> {
+        let first = requests
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("the first message is missing"))?;
+        let id = first
+            .start
+            .as_ref()
+            .map(|start| start.container_id.clone())
+            .unwrap_or_default();
+        let container = self.shared.get(&id)?;
+        let responses = exec::start(&self.shared, container, first, requests)?;
+        Ok(Box::pin(Received(responses)))
     }
 
-    pub async fn stats(&self, _request: ContainerStatsRequest) -> Result<ContainerStatsResponse, Status> {
-        Err(Status::unimplemented("stats"))
+    pub async fn stats(&self, request: ContainerStatsRequest) -> Result<ContainerStatsResponse, Status> {
+        let container = self.shared.get(&request.id)?;
+        let rootfs = self.shared.context.rootfs.clone();
+        let lost = ContainerError::TaskLost {
+            id: container.id.clone(),
+        };
+        let collected = tokio::task::spawn_blocking(move || {
+            let layer = rootfs.usage(&container.id)?;
+            let failed = |source| ContainerError::Io {
+                id: container.id.clone(),
+                step: "read its statistics",
+                source,
+            };
+            stats::collect(&container.cgroup, layer).map_err(failed)
+        });
+        Ok(collected.await.map_err(|_| lost)??)
     }
 
     /// Ends every process of every container; called by Shutdown.
-    pub async fn kill_all(&self) {}
+    pub async fn kill_all(&self) {
+        let containers: Vec<_> = self.shared.containers().values().cloned().collect();
+        let parent = Cgroup::parent(paths::CGROUP.as_ref());
+        if let Err(error) = parent.and_then(|parent| parent.kill()) {
+            log!("cannot end all containers: {error}");
+        }
+        for container in containers {
+            container.wait_for_exit().await;
+        }
+    }
+}
+
+fn check_id(id: &str) -> Result<(), ContainerError> {
+    let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
+    if (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(plain) {
+        return Ok(());
+    }
+    let value = id.chars().take(MAX_ID_BYTES).collect();
+    Err(ContainerError::Invalid {
+        field: "id",
+        value,
+        expected: "made of 1 to 64 of a-z, 0-9 and -",
+    })
+}
+
+fn created(container: &Container) -> CreateContainerResponse {
+    CreateContainerResponse {
+        pid: container.pid.unsigned_abs(),
+        user: Some(container.user.clone()),
+    }
+}
+
+async fn send_output(
+    container: Arc<Container>,
+    acknowledged: u64,
+    mut requests: Streaming<OutputRequest>,
+    records: mpsc::Sender<Result<OutputRecord, Status>>,
+) {
+    let reader = container.output.open_reader();
+    let mut cursor = acknowledged;
+    let mut listening = true;
+    loop {
+        let next = async {
+            let permit = records.reserve().await.ok()?;
+            Some((permit, container.output.next(reader, cursor).await))
+        };
+        tokio::select! {
+            message = requests.message(), if listening => match message {
+                Ok(Some(message)) => container.output.acknowledge(message.acknowledged),
+                // It has nothing more to acknowledge but may still read.
+                Ok(None) => listening = false,
+                Err(_) => return,
+            },
+            () = records.closed() => return,
+            next = next => {
+                let Some((permit, next)) = next else { return };
+                let status = match next {
+                    Next::Record(record) => {
+                        cursor = record.sequence;
+                        permit.send(Ok(record));
+                        continue;
+                    }
+                    Next::End => return linger(&container, requests, listening).await,
+                    Next::Superseded => ContainerError::Superseded(container.id.clone()),
+                    Next::Removed => ContainerError::Removed(container.id.clone()),
+                };
+                permit.send(Err(status.into()));
+                return;
+            }
+        }
+    }
+}
+
+/// The last acknowledgements may come after the last record.
+async fn linger(container: &Container, mut requests: Streaming<OutputRequest>, listening: bool) {
+    while listening && let Ok(Some(message)) = requests.message().await {
+        container.output.acknowledge(message.acknowledged);
+    }
+}
+
+/// A channel's receiver as a stream.
+struct Received<T>(mpsc::Receiver<T>);
+
+impl<T> Stream for Received<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Option<T>> {
+        self.0.poll_recv(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_plain() {
+        for good in ["a", "0-9", &"x".repeat(64)] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", "A", "a_b", "..", "a/b", "a\0", &"x".repeat(65)] {
+            assert!(check_id(bad).is_err(), "{bad}");
+        }
+    }
 }
