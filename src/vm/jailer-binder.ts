@@ -25,6 +25,6 @@ export class JailerBinder {
       target,
     ];
     const { failed, stderr, shortMessage } = await execa(this.#jailer, argv, { reject: false, timeout: bindTimeoutMs });
-    if (failed) throw new AppError('internal', stderr === '' ? shortMessage : stderr.slice(-500));
+    if (failed) throw new AppError('internal', stderr === '' ? (shortMessage ?? 'failed') : stderr.slice(-500));
   }
 }

@@ -1,0 +1,28 @@
+import type { PodVm } from './pod-vm.ts';
+
+/** Host side sockets of the two ports to the agent. */
+export interface GuestSockets {
+  readonly data: string;
+  readonly reset: string;
+}
+
+/** The connection to the agent of one guest. */
+export interface GuestConnection {
+  /** Gives the ports up; resolves when the sockets are closed. */
+  close(): Promise<void>;
+}
+
+/**
+ * What this module needs of the agent's client, and what is done to guests before pods get them.
+ * `A` is the client's own type: it is handed through.
+ */
+export interface GuestLink<A extends GuestConnection> {
+  /** Returns at once; calls wait for the connection. */
+  connect(sockets: GuestSockets, vmId: string): A;
+  /** Resolves once the guest has answered. */
+  ready(agent: A, signal: AbortSignal): Promise<void>;
+  /** Calls that every clone of a template should find warm. The share must not be mounted when it ends. */
+  warm(vm: PodVm<A>, signal: AbortSignal): Promise<void>;
+  /** A whole dummy claim in a clone that goes to the pool; leaves nothing attached or mounted from the host. */
+  rehearse(vm: PodVm<A>, signal: AbortSignal): Promise<void>;
+}

@@ -1,0 +1,95 @@
+import { messageOf, wrap } from '../platform/errors.ts';
+import type { Log } from '../platform/log.ts';
+import type { GuestConnection } from './guest-link.ts';
+import type { Machine, MachineExit } from './hypervisor.ts';
+import { shareTag } from './qemu/devices/share.ts';
+import type { VmDisks } from './vm-disks.ts';
+import type { VmSite } from './vm-site.ts';
+
+/** Where a VM came from, fastest first. */
+export type VmOrigin = 'pool' | 'clone' | 'cold';
+
+export interface PodVmParts<A> {
+  readonly site: VmSite;
+  readonly machine: Machine;
+  readonly agent: A;
+  readonly disks: VmDisks;
+  readonly origin: VmOrigin;
+  readonly log: Log;
+  /** Ids of VMs that exist; this one is taken out when it is gone. */
+  readonly live: Set<string>;
+}
+
+/** A running VM with a connected agent: a machine, its place on the host, and the way into its guest. */
+export class PodVm<A extends GuestConnection> {
+  readonly id: string;
+  readonly netns: string;
+  readonly share: string;
+  readonly shareTag = shareTag;
+  readonly pid: number;
+  readonly agent: A;
+  readonly exited: Promise<MachineExit>;
+  readonly #site: VmSite;
+  readonly #machine: Machine;
+  readonly #disks: VmDisks;
+  readonly #log: Log;
+  readonly #live: Set<string>;
+  #origin: VmOrigin;
+  #destroying: Promise<void> | undefined;
+
+  constructor(parts: PodVmParts<A>) {
+    this.id = parts.site.vmId;
+    this.netns = parts.site.netns;
+    this.share = parts.site.folder.share;
+    this.pid = parts.machine.process.pid;
+    this.agent = parts.agent;
+    this.exited = parts.machine.exited;
+    this.#site = parts.site;
+    this.#machine = parts.machine;
+    this.#disks = parts.disks;
+    this.#origin = parts.origin;
+    this.#log = parts.log;
+    this.#live = parts.live;
+  }
+
+  get origin(): VmOrigin {
+    return this.#origin;
+  }
+
+  /** Stops the guest's processors before it waits in the pool; the agent's connection stays open. */
+  async park(): Promise<void> {
+    await this.#machine.pause();
+  }
+
+  /** Lets a parked guest go on, for the pod that has claimed it. */
+  async unpark(): Promise<void> {
+    await this.#machine.resume();
+    this.#origin = 'pool';
+  }
+
+  attachDisk(source: string, signal: AbortSignal): Promise<string> {
+    return this.#disks.attach(source, signal);
+  }
+
+  detachDisk(serial: string): Promise<void> {
+    return this.#disks.detach(serial);
+  }
+
+  /** Idempotent; after a failure it may be tried again. */
+  destroy(): Promise<void> {
+    this.#destroying ??= this.#destroy().catch((error: unknown) => {
+      this.#destroying = undefined;
+      throw wrap(error, `destroy vm ${this.id}`);
+    });
+    return this.#destroying;
+  }
+
+  async #destroy(): Promise<void> {
+    const closed = this.agent.close().catch((error: unknown) => {
+      this.#log.warn({ vmId: this.id }, `close guest agent: ${messageOf(error)}`);
+    });
+    await this.#machine.stop();
+    await closed;
+    await this.#site.remove(this.#live);
+  }
+}

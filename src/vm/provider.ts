@@ -1,0 +1,244 @@
+import { messageOf } from '../platform/errors.ts';
+import type { Log } from '../platform/log.ts';
+import { terminate } from '../platform/processes.ts';
+import type { GuestConnection, GuestLink } from './guest-link.ts';
+import type { GuestImage } from './guest-image.ts';
+import type { Hypervisor } from './hypervisor.ts';
+import { Pool } from './pool.ts';
+import type { PodVm } from './pod-vm.ts';
+import type { Accelerator } from './qemu/devices/accelerator.ts';
+import { RefillGate } from './refill-gate.ts';
+import type { Templates } from './templates.ts';
+import { oversize, type VmClass, type VmClasses, type VmSize } from './vm-class.ts';
+import type { VmFactory, VmOrder } from './vm-factory.ts';
+import { VmFolder, type VmRecord } from './vm-folder.ts';
+import { type SiteServices, VmSite } from './vm-site.ts';
+
+const refill = { concurrency: 1, quietMs: 1_000, maxYieldMs: 10_000 };
+/** How often a pooled clone goes through a dummy claim: the second still gains, a third does not. */
+const rehearsals = 2;
+const killGraceMs = 500;
+
+export interface VmRequest extends VmSize {
+  readonly className: string;
+}
+
+/** Named steps with their durations. */
+export interface StepTrace {
+  step<T>(name: string, work: () => Promise<T>): Promise<T>;
+}
+
+export interface ProviderOptions<A extends GuestConnection> {
+  readonly classes: VmClasses;
+  readonly guestImage: GuestImage;
+  readonly accelerator: Accelerator;
+  readonly hypervisor: Hypervisor;
+  readonly guest: GuestLink<A>;
+  readonly factory: VmFactory<A>;
+  readonly templates: Templates<A>;
+  readonly site: SiteServices;
+  readonly log: Log;
+  /** For a whole boot of a guest. */
+  readonly bootTimeoutMs: number;
+}
+
+/** Gives VMs to sandboxes: from the pool, else as a clone, else by booting one. */
+export class QemuVmProvider<A extends GuestConnection> {
+  readonly #options: ProviderOptions<A>;
+  readonly #log: Log;
+  readonly #gate = new RefillGate(refill);
+  readonly #pools: ReadonlyMap<string, Pool<PodVm<A>>>;
+
+  constructor(options: ProviderOptions<A>) {
+    this.#options = options;
+    this.#log = options.log;
+    this.#pools = new Map(
+      options.classes
+        .all()
+        .filter((vmClass) => vmClass.template && vmClass.poolSize > 0)
+        .map((vmClass) => [vmClass.name, this.#pool(vmClass)]),
+    );
+  }
+
+  /** Removes the templates of other versions and begins to fill the pools. Call it once recovery is done. */
+  async start(): Promise<void> {
+    const { classes, templates } = this.#options;
+    await templates.removeStale(
+      classes
+        .all()
+        .filter((vmClass) => vmClass.template)
+        .map((vmClass) => this.#order(vmClass)),
+    );
+    for (const pool of this.#pools.values()) pool.start();
+  }
+
+  /** Ends what waits in the pools. VMs of sandboxes and templates stay for the next daemon. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#pools.values()].map((pool) => pool.stop()));
+  }
+
+  /** Per class: VMs that wait, and how many should. */
+  pools(): readonly { readonly className: string; readonly idle: number; readonly size: number }[] {
+    return [...this.#pools].map(([className, pool]) => ({ className, idle: pool.idle, size: pool.size }));
+  }
+
+  claim(request: VmRequest, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A>> {
+    return this.#gate.claiming(async () => {
+      const vmClass = this.#options.classes.get(request.className);
+      const bigger = oversize(vmClass, request);
+      if (bigger) {
+        this.#log.info(
+          `a pod asks for more than vm class ${vmClass.name} has: booting a vm of ${String(bigger.vcpus)} vCPUs and ${String(bigger.memoryBytes / 1024 ** 2)} MiB`,
+        );
+        return this.#boot({ ...vmClass, ...bigger }, trace, signal);
+      }
+      if (!vmClass.template) return this.#boot(vmClass, trace, signal);
+      return (
+        (await this.#pooled(vmClass, trace)) ??
+        (await this.#cloned(vmClass, trace, signal)) ??
+        (await this.#boot(vmClass, trace, signal))
+      );
+    });
+  }
+
+  /** The VM of an earlier daemon, or undefined when it is gone; what is left of it is then removed. */
+  async adopt(vmId: string): Promise<PodVm<A> | undefined> {
+    const { factory, hypervisor, site: services } = this.#options;
+    const folder = new VmFolder(services.folders, vmId);
+    const record = await this.#record(folder);
+    if (record?.process) {
+      factory.live.add(vmId);
+      try {
+        const machine = await hypervisor.adopt(
+          record.process,
+          folder,
+          AbortSignal.timeout(this.#options.bootTimeoutMs),
+        );
+        if (machine) {
+          const site = VmSite.found(services, folder, record);
+          return await factory.adopted(site, machine, record.origin === 'clone' ? 'clone' : 'cold');
+        }
+      } catch (error) {
+        this.#log.error({ vmId, err: error }, `vm ${vmId} cannot be adopted and is ended: ${messageOf(error)}`);
+      }
+      factory.live.delete(vmId);
+    }
+    await this.#remove(folder, record);
+    return undefined;
+  }
+
+  /** Deletes everything of VMs that neither `owned` nor this daemon has; ids of what was deleted. */
+  async sweep(owned: ReadonlySet<string>): Promise<readonly string[]> {
+    const { site: services, factory } = this.#options;
+    const found = await Promise.all([VmFolder.list(services.folders), services.netns.list(), services.cgroups.list()]);
+    const orphans = [...new Set(found.flat())].filter((vmId) => !owned.has(vmId) && !factory.live.has(vmId));
+    const removed: string[] = [];
+    for (const vmId of orphans) {
+      const folder = new VmFolder(services.folders, vmId);
+      try {
+        await this.#remove(folder, await this.#record(folder));
+        removed.push(vmId);
+      } catch (error) {
+        this.#log.error({ vmId, err: error }, `cannot remove what is left of vm ${vmId}: ${messageOf(error)}`);
+      }
+    }
+    return removed;
+  }
+
+  async #pooled(vmClass: VmClass, trace: StepTrace): Promise<PodVm<A> | undefined> {
+    const pool = this.#pools.get(vmClass.name);
+    for (let vm = pool?.take(); vm; vm = pool?.take()) {
+      const taken = vm;
+      try {
+        await trace.step('vm.resume', () => taken.unpark());
+        return taken;
+      } catch (error) {
+        this.#log.warn({ vmId: taken.id }, `a vm of the pool cannot be resumed: ${messageOf(error)}`);
+        await taken.destroy();
+      }
+    }
+    return undefined;
+  }
+
+  async #cloned(vmClass: VmClass, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A> | undefined> {
+    try {
+      return await trace.step('vm.clone', () => this.#clone(vmClass, signal));
+    } catch (error) {
+      if (signal.aborted) throw error;
+      this.#log.warn(
+        { err: error },
+        `no clone for vm class ${vmClass.name}, booting a vm instead: ${messageOf(error)}`,
+      );
+      return undefined;
+    }
+  }
+
+  async #clone(vmClass: VmClass, signal: AbortSignal): Promise<PodVm<A>> {
+    const { factory, templates, bootTimeoutMs } = this.#options;
+    const order = this.#order(vmClass);
+    const template = await templates.get(order);
+    signal.throwIfAborted();
+    return factory.clone(order, template, AbortSignal.any([signal, AbortSignal.timeout(bootTimeoutMs)]));
+  }
+
+  #boot(vmClass: VmClass, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A>> {
+    const within = AbortSignal.any([signal, AbortSignal.timeout(this.#options.bootTimeoutMs)]);
+    return trace.step('vm.boot', () => this.#options.factory.boot(this.#order(vmClass), within));
+  }
+
+  #pool(vmClass: VmClass): Pool<PodVm<A>> {
+    const { guest } = this.#options;
+    return new Pool({
+      name: vmClass.name,
+      size: vmClass.poolSize,
+      gate: this.#gate,
+      log: this.#log,
+      make: async (signal) => {
+        const vm = await this.#clone(vmClass, signal);
+        try {
+          const within = AbortSignal.any([signal, AbortSignal.timeout(this.#options.bootTimeoutMs)]);
+          for (let run = 0; vmClass.rehearse && run < rehearsals; run++) await guest.rehearse(vm, within);
+          await vm.park();
+        } catch (error) {
+          await vm.destroy();
+          throw error;
+        }
+        return vm;
+      },
+    });
+  }
+
+  #order(vmClass: VmClass): VmOrder {
+    return {
+      className: vmClass.name,
+      scratchBytes: vmClass.scratchBytes,
+      shape: {
+        accelerator: this.#options.accelerator,
+        vcpus: vmClass.vcpus,
+        memoryBytes: vmClass.memoryBytes,
+        extraArguments: vmClass.qemuArguments,
+        guest: this.#options.guestImage,
+      },
+    };
+  }
+
+  /** A damaged record must not keep the rest of a VM from being removed. */
+  async #record(folder: VmFolder): Promise<VmRecord | undefined> {
+    try {
+      return await folder.readRecord();
+    } catch (error) {
+      this.#log.warn({ vmId: folder.vmId }, messageOf(error));
+      return undefined;
+    }
+  }
+
+  async #remove(folder: VmFolder, record: VmRecord | undefined): Promise<void> {
+    const { site: services } = this.#options;
+    if (record?.process) await terminate(record.process, killGraceMs);
+    await services.cgroups.kill(folder.vmId);
+    await services.cgroups.remove(folder.vmId);
+    await services.netns.remove(folder.vmId);
+    await folder.remove();
+    if (record) services.uids.release(record.uid);
+  }
+}

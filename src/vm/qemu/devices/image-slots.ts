@@ -1,0 +1,37 @@
+import { option } from './argument.ts';
+import { pciAddress, pciSlots } from './pci.ts';
+
+export const imageSlotCount = 8;
+
+/** What the guest sees as the size of a slot, whatever is in it: a size change would have to be told. */
+export const imageSlotBytes = 8 * 1024 ** 3;
+
+export function slotSerial(slot: number): string {
+  return `slot${String(slot)}`;
+}
+
+/** Node name of what an empty slot holds. */
+export function placeholderNode(slot: number): string {
+  return `empty${String(slot)}`;
+}
+
+/** Read-only virtio-blk disks that are there from boot and filled at claim by exchanging their block node. */
+export function imageSlotArguments(): string[] {
+  return Array.from({ length: imageSlotCount }, (_, slot) => [
+    '-blockdev',
+    option('driver=null-co', {
+      'node-name': placeholderNode(slot),
+      size: imageSlotBytes,
+      'read-zeroes': true,
+      'read-only': true,
+    }),
+    '-device',
+    option('virtio-blk-pci', {
+      id: slotSerial(slot),
+      drive: placeholderNode(slot),
+      serial: slotSerial(slot),
+      addr: pciAddress(pciSlots.imageSlots + slot),
+      'disable-legacy': true,
+    }),
+  ]).flat();
+}

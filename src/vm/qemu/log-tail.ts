@@ -1,0 +1,31 @@
+import { open } from 'node:fs/promises';
+import { hasCode } from '../../platform/errors.ts';
+
+const tailBytes = 4096;
+
+/** The last 4 kB of a log, printable and on one line; empty when there is none. What a guest writes is not trusted. */
+export async function logTail(path: string): Promise<string> {
+  let file;
+  try {
+    file = await open(path, 'r');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return '';
+    throw error;
+  }
+  try {
+    const { size } = await file.stat();
+    const start = Math.max(0, size - tailBytes);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(tailBytes), 0, tailBytes, start);
+    return oneLine(buffer.subarray(0, bytesRead).toString('utf8'));
+  } finally {
+    await file.close();
+  }
+}
+
+export function oneLine(text: string): string {
+  return text
+    .split(/[\r\n]+/)
+    .map((line) => line.replaceAll(/\p{C}/gu, ' ').trim())
+    .filter((line) => line !== '')
+    .join(' | ');
+}

@@ -1,0 +1,125 @@
+import { z } from 'zod';
+import type { MachineDisks } from '../hypervisor.ts';
+import { imageSlotCount, placeholderNode, slotSerial } from './devices/image-slots.ts';
+import { scsiBus } from './devices/scsi.ts';
+import { jailPaths } from './jail-paths.ts';
+import { QmpRefusal, type QmpArguments, type QmpEvent } from './qmp.ts';
+
+type Execute = (command: string, args?: QmpArguments) => Promise<unknown>;
+type WaitEvent = (matches: (event: QmpEvent) => boolean, what: string, signal: AbortSignal) => Promise<QmpEvent>;
+
+/** The guest takes part in a hot removal; the rehearsed path takes some 50 ms under emulation. */
+const removalTimeoutMs = 10_000;
+const peripherals = '/machine/peripheral';
+
+const namedNodes = z.array(z.looseObject({ 'node-name': z.string(), file: z.string() }));
+const children = z.array(z.looseObject({ name: z.string() }));
+
+/**
+ * Block nodes and disks of one QEMU. Nothing is remembered here: a later daemon asks QEMU what is
+ * where. A node is named after its position, so each position has at most one.
+ */
+export class QemuDisks {
+  readonly #execute: Execute;
+  readonly #waitEvent: WaitEvent;
+
+  constructor(execute: Execute, waitEvent: WaitEvent) {
+    this.#execute = execute;
+    this.#waitEvent = waitEvent;
+  }
+
+  async list(): Promise<MachineDisks> {
+    const [nodes, devices] = await Promise.all([
+      this.#execute('query-named-block-nodes', { flat: true }),
+      this.#execute('qom-list', { path: peripherals }),
+    ]);
+    const present = new Set(children.parse(devices).map((device) => device.name));
+    const slots = new Map<number, string>();
+    const hotAdded = new Map<string, string>();
+    for (const node of namedNodes.parse(nodes)) {
+      const position = node['node-name'].startsWith(nodePrefix)
+        ? node['node-name'].slice(nodePrefix.length)
+        : undefined;
+      if (position === undefined) continue;
+      const name = node.file.slice(jailPaths.disks.length + 1);
+      const slot = Array.from({ length: imageSlotCount }, (_, index) => index).find(
+        (index) => slotSerial(index) === position,
+      );
+      if (slot !== undefined) slots.set(slot, name);
+      else if (present.has(position)) hotAdded.set(position, name);
+    }
+    return { slots, hotAdded };
+  }
+
+  async insert(slot: number, name: string): Promise<void> {
+    const node = nodeName(slotSerial(slot));
+    // Both at once: QEMU works them off in order.
+    const outcomes = await Promise.allSettled([this.#addNode(node, name), this.#setDrive(slot, node)]);
+    for (const outcome of outcomes) {
+      if (outcome.status === 'fulfilled') continue;
+      await this.eject(slot);
+      throw outcome.reason;
+    }
+  }
+
+  async eject(slot: number): Promise<void> {
+    await this.#setDrive(slot, placeholderNode(slot));
+    await this.#deleteNode(nodeName(slotSerial(slot)));
+  }
+
+  async hotAdd(serial: string, name: string): Promise<void> {
+    const node = nodeName(serial);
+    await this.#addNode(node, name);
+    try {
+      await this.#execute('device_add', { driver: 'scsi-hd', bus: scsiBus, id: serial, drive: node, serial });
+    } catch (error) {
+      await this.#deleteNode(node);
+      throw error;
+    }
+  }
+
+  async hotRemove(serial: string): Promise<void> {
+    const gone = this.#waitEvent(
+      (event) => event.name === 'DEVICE_DELETED' && event.data['device'] === serial,
+      `removal of ${serial}`,
+      AbortSignal.timeout(removalTimeoutMs),
+    );
+    gone.catch(() => undefined);
+    try {
+      await this.#execute('device_del', { id: serial });
+      await gone;
+    } catch (error) {
+      if (!(error instanceof QmpRefusal && error.errorClass === 'DeviceNotFound')) throw error;
+    }
+    await this.#deleteNode(nodeName(serial));
+  }
+
+  async #addNode(node: string, name: string): Promise<void> {
+    await this.#execute('blockdev-add', {
+      driver: 'file',
+      'node-name': node,
+      filename: `${jailPaths.disks}/${name}`,
+      'read-only': true,
+      locking: 'off',
+    });
+  }
+
+  async #setDrive(slot: number, node: string): Promise<void> {
+    await this.#execute('qom-set', { path: `${peripherals}/${slotSerial(slot)}`, property: 'drive', value: node });
+  }
+
+  /** A node that is not there is fine: a repeated removal, or the rest of one that was cut off. */
+  async #deleteNode(node: string): Promise<void> {
+    try {
+      await this.#execute('blockdev-del', { 'node-name': node });
+    } catch (error) {
+      if (!(error instanceof QmpRefusal && /find/i.test(error.message))) throw error;
+    }
+  }
+}
+
+const nodePrefix = 'file-';
+
+function nodeName(position: string): string {
+  return `${nodePrefix}${position}`;
+}

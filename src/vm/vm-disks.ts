@@ -1,0 +1,110 @@
+import { link, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError, hasCode, wrap } from '../platform/errors.ts';
+import { KeyedMutex } from '../platform/keyed-mutex.ts';
+import type { Machine } from './hypervisor.ts';
+import { imageSlotBytes, imageSlotCount, slotSerial } from './qemu/devices/image-slots.ts';
+
+/** Serials of disks beyond the slots: disk-1, disk-2, ... */
+const hotAddPrefix = 'disk-';
+
+type Position = { readonly kind: 'slot'; readonly slot: number } | { readonly kind: 'hot-added' };
+
+/** Read-only disks of one VM: the slots first, then hot-added ones. Each is a hard link in the VM's disk folder. */
+export class VmDisks {
+  readonly #machine: Machine;
+  readonly #folder: string;
+  readonly #lock = new KeyedMutex();
+  readonly #attached: Map<string, Position>;
+
+  private constructor(machine: Machine, folder: string, attached: Map<string, Position>) {
+    this.#machine = machine;
+    this.#folder = folder;
+    this.#attached = attached;
+  }
+
+  /** Of a machine that has just been started. */
+  static none(machine: Machine, folder: string): VmDisks {
+    return new VmDisks(machine, folder, new Map());
+  }
+
+  /** Of a machine that an earlier daemon started: QEMU says what it has. */
+  static async of(machine: Machine, folder: string): Promise<VmDisks> {
+    const { slots, hotAdded } = await machine.disks();
+    const attached = new Map<string, Position>();
+    for (const slot of slots.keys()) attached.set(slotSerial(slot), { kind: 'slot', slot });
+    for (const serial of hotAdded.keys()) attached.set(serial, { kind: 'hot-added' });
+    return new VmDisks(machine, folder, attached);
+  }
+
+  /** Attaches a file and returns the serial of the disk it becomes. */
+  attach(source: string, signal: AbortSignal): Promise<string> {
+    return this.#lock.run('', async () => {
+      signal.throwIfAborted();
+      const { serial, position } = await this.#choose(source);
+      const name = fileName(serial);
+      await this.#link(source, name);
+      try {
+        if (position.kind === 'slot') await this.#machine.insertDisk(position.slot, name);
+        else await this.#machine.hotAddDisk(serial, name);
+      } catch (error) {
+        await this.#unlink(name);
+        throw wrap(error, `attach ${source} as ${serial}`);
+      }
+      this.#attached.set(serial, position);
+      return serial;
+    });
+  }
+
+  /** Unknown serials are fine. */
+  detach(serial: string): Promise<void> {
+    return this.#lock.run('', async () => {
+      const position = this.#attached.get(serial);
+      if (!position) return;
+      if (position.kind === 'slot') await this.#machine.ejectDisk(position.slot);
+      else await this.#machine.hotRemoveDisk(serial);
+      await this.#unlink(fileName(serial));
+      this.#attached.delete(serial);
+    });
+  }
+
+  async #choose(source: string): Promise<{ serial: string; position: Position }> {
+    const found = await stat(source).catch((error: unknown) => {
+      throw wrap(error, `attach ${source}`, hasCode(error, 'ENOENT') ? 'not-found' : 'internal');
+    });
+    if (!found.isFile()) throw new AppError('unimplemented', `attach ${source}: only files can be attached`);
+    // A slot's size is fixed for the guest; what does not fit becomes a disk of its own size.
+    const free = Array.from({ length: imageSlotCount }, (_, slot) => slot).find(
+      (slot) => !this.#attached.has(slotSerial(slot)),
+    );
+    if (free !== undefined && found.size <= imageSlotBytes) {
+      return { serial: slotSerial(free), position: { kind: 'slot', slot: free } };
+    }
+    let number = 1;
+    while (this.#attached.has(`${hotAddPrefix}${String(number)}`)) number++;
+    return { serial: `${hotAddPrefix}${String(number)}`, position: { kind: 'hot-added' } };
+  }
+
+  async #link(source: string, name: string): Promise<void> {
+    const target = join(this.#folder, name);
+    try {
+      await rm(target, { force: true });
+      await link(source, target);
+    } catch (error) {
+      if (!hasCode(error, 'EXDEV')) throw wrap(error, `link ${source} to ${target}`);
+      throw new AppError(
+        'failed-precondition',
+        `${source} is on another file system than ${this.#folder}: images and the disks of virtual machines must share one`,
+        { cause: error },
+      );
+    }
+  }
+
+  async #unlink(name: string): Promise<void> {
+    await rm(join(this.#folder, name), { force: true });
+  }
+}
+
+function fileName(serial: string): string {
+  return `${serial}.img`;
+}

@@ -1,0 +1,159 @@
+import { randomBytes } from 'node:crypto';
+import { CleanupStack } from '../platform/cleanup-stack.ts';
+import { wrap } from '../platform/errors.ts';
+import type { ProcessIdentity } from '../platform/processes.ts';
+import type { MachineShape, MachineSpec } from './hypervisor.ts';
+import type { UidPool } from './uid-pool.ts';
+import { VmFolder, type VmFolders, type VmRecord } from './vm-folder.ts';
+
+/** Network namespaces of VMs; each holds a tap of the name below. */
+export interface VmNamespaces {
+  /** Path of a VM's namespace, whether it exists or not. */
+  path(vmId: string): string;
+  create(vmId: string): Promise<string>;
+  /** Idempotent. */
+  remove(vmId: string): Promise<void>;
+  list(): Promise<readonly string[]>;
+}
+
+/** Cgroups of VMs on the host. */
+export interface VmCgroups {
+  /** Folders for the jailer to join. */
+  create(vmId: string): Promise<readonly string[]>;
+  /** Kills whatever runs in the VM's groups. */
+  kill(vmId: string): Promise<void>;
+  /** Idempotent. */
+  remove(vmId: string): Promise<void>;
+  list(): Promise<readonly string[]>;
+}
+
+export type MakeScratch = (path: string, bytes: number, uid: number) => Promise<void>;
+
+export const tapName = 'tap0';
+
+export interface SiteServices {
+  readonly folders: VmFolders;
+  readonly uids: UidPool;
+  readonly netns: VmNamespaces;
+  readonly cgroups: VmCgroups;
+  readonly makeScratch: MakeScratch;
+}
+
+/** What a VM is made for; recorded for whoever looks at its folder. */
+export interface SitePurpose {
+  readonly className: string;
+  readonly origin: VmRecord['origin'];
+  readonly scratchBytes: number;
+}
+
+/** All that a VM has on the host beside its process: folders, user id, namespace, cgroup, scratch disk. */
+export class VmSite {
+  readonly vmId: string;
+  readonly folder: VmFolder;
+  readonly netns: string;
+  readonly record: VmRecord;
+  readonly #services: SiteServices;
+  readonly #cgroups: readonly string[];
+  #removed = false;
+
+  private constructor(services: SiteServices, folder: VmFolder, record: VmRecord, cgroups: readonly string[]) {
+    this.vmId = record.vmId;
+    this.folder = folder;
+    this.record = record;
+    this.netns = services.netns.path(record.vmId);
+    this.#services = services;
+    this.#cgroups = cgroups;
+  }
+
+  /** Makes everything or leaves nothing. The record comes first: a crash half-way is found by it. */
+  static async prepare(services: SiteServices, purpose: SitePurpose, live: Set<string>): Promise<VmSite> {
+    const vmId = randomBytes(8).toString('hex');
+    const undo = new CleanupStack();
+    live.add(vmId);
+    undo.defer('forget', async () => {
+      live.delete(vmId);
+    });
+    try {
+      const uid = services.uids.acquire();
+      undo.defer('user id', async () => {
+        services.uids.release(uid);
+      });
+      const record: VmRecord = {
+        version: 1,
+        vmId,
+        uid,
+        className: purpose.className,
+        origin: purpose.origin,
+        createdAt: new Date().toISOString(),
+      };
+      const folder = new VmFolder(services.folders, vmId);
+      undo.defer('folders', () => folder.remove());
+      await folder.create(record);
+      undo.defer('network namespace', () => services.netns.remove(vmId));
+      undo.defer('cgroup', () => services.cgroups.remove(vmId));
+      // All have ended before any is undone.
+      const [netns, cgroups, scratch] = await Promise.allSettled([
+        services.netns.create(vmId),
+        services.cgroups.create(vmId),
+        services.makeScratch(folder.scratch, purpose.scratchBytes, uid),
+      ]);
+      for (const part of [netns, scratch]) if (part.status === 'rejected') throw part.reason;
+      if (cgroups.status === 'rejected') throw cgroups.reason;
+      return new VmSite(services, folder, record, cgroups.value);
+    } catch (error) {
+      await undo.unwind();
+      throw wrap(error, `prepare vm ${vmId}`);
+    }
+  }
+
+  /** That of a VM which an earlier daemon made. */
+  static found(services: SiteServices, folder: VmFolder, record: VmRecord): VmSite {
+    return new VmSite(services, folder, record, []);
+  }
+
+  spec(shape: MachineShape): MachineSpec {
+    return {
+      shape,
+      folder: this.folder,
+      uid: this.record.uid,
+      netns: this.netns,
+      tap: tapName,
+      cgroups: this.#cgroups,
+    };
+  }
+
+  async recordProcess(process: ProcessIdentity): Promise<void> {
+    await this.folder.writeRecord({ ...this.record, process: { ...process }, netns: this.netns });
+  }
+
+  /** Removes all of it; the process must be gone. Goes on after a failure, and can be tried again. */
+  async remove(live: Set<string>): Promise<void> {
+    if (this.#removed) return;
+    const undo = new CleanupStack();
+    // LIFO: the folder with the record goes last, so that what is left of a failed removal is found.
+    let failed = false;
+    undo.defer('folders', async () => {
+      if (!failed) await this.folder.remove();
+    });
+    const step = (label: string, work: () => Promise<void>): void => {
+      undo.defer(label, async () => {
+        try {
+          await work();
+        } catch (error) {
+          failed = true;
+          throw error;
+        }
+      });
+    };
+    step('network namespace', () => this.#services.netns.remove(this.vmId));
+    step('cgroup', () => this.#services.cgroups.remove(this.vmId));
+    try {
+      await undo.unwind();
+    } catch (error) {
+      throw wrap(error, `remove vm ${this.vmId}`);
+    }
+    this.#removed = true;
+    this.#services.uids.release(this.record.uid);
+    live.delete(this.vmId);
+  }
+}
