@@ -50,7 +50,11 @@ export async function buildErofs(
       convert(options, mkfs.fd, staging, archive, layer, first, signal);
     // A root folder for every image, as layers need not have one.
     await run(Readable.from([LayerNormaliser.base()]), 'the root folder', true);
-    const normaliser = new LayerNormaliser(options.maxBytes);
+    const normaliser = new LayerNormaliser(options.maxBytes, async (index) => {
+      const layer = layers[index];
+      if (layer === undefined) throw new RangeError(`no layer ${String(index)}`);
+      return await openLayer(layer.path);
+    });
     for (const [index, layer] of layers.entries()) {
       const name = `layer ${String(index + 1)} of ${String(layers.length)}`;
       await using content = await openLayer(layer.path);

@@ -12,6 +12,9 @@ const OPAQUE = '.wh..wh..opq';
 /** Of one layer; bounds the memory a hostile image can make us use. */
 const MAX_MEMBERS = 5_000_000;
 
+/** Names of one file that lead to each other. */
+const MAX_LINK_HOPS = 16;
+
 /** One member of an archive without its data. */
 interface Member {
   readonly header: TarHeader;
@@ -40,9 +43,12 @@ export class LayerNormaliser {
   readonly #named = new Set<string>();
   readonly #whitedOut = new Set<string>();
 
+  readonly #reopen: ReopenLayer;
+
   /** Fails when the files of all layers together are bigger than `maxBytes`. */
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, reopen: ReopenLayer) {
     this.#maxBytes = maxBytes;
+    this.#reopen = reopen;
   }
 
   /** An archive with the root folder alone. */
@@ -59,25 +65,29 @@ export class LayerNormaliser {
     for (;;) {
       const member = await readMember(reader);
       if (member === undefined) break;
+      if (member.header.type === '1') yield* this.#fetchLinkTarget(member);
       yield* this.#describe(member);
-      const { size, path } = member;
-      this.#bytes += size;
-      if (this.#bytes > this.#maxBytes) {
-        throw new AppError('exhausted', `image unpacks to more than the limit of ${String(this.#maxBytes)} bytes`);
-      }
-      let passed = 0;
-      const stored = size + paddingOf(size);
-      for await (const part of reader.pass(stored)) {
-        passed += part.length;
-        yield part;
-      }
-      // Some writers leave out the padding of the last file.
-      if (passed < size) throw malformed(`it ends within ${path}`);
-      if (passed < stored) yield Buffer.alloc(stored - passed);
+      yield* this.#passContent(member, reader);
     }
     await reader.drain();
     verify();
     yield END;
+  }
+
+  async *#passContent({ path, size }: Member, reader: ByteReader): AsyncGenerator<Buffer> {
+    this.#bytes += size;
+    if (this.#bytes > this.#maxBytes) {
+      throw new AppError('exhausted', `image unpacks to more than the limit of ${String(this.#maxBytes)} bytes`);
+    }
+    let passed = 0;
+    const stored = size + paddingOf(size);
+    for await (const part of reader.pass(stored)) {
+      passed += part.length;
+      yield part;
+    }
+    // Some writers leave out the padding of the last file.
+    if (passed < size) throw malformed(`it ends within ${path}`);
+    if (passed < stored) yield Buffer.alloc(stored - passed);
   }
 
   /** The member's own header, after those of the folders it needs. */
@@ -97,7 +107,7 @@ export class LayerNormaliser {
       return;
     }
 
-    const bytes = encode(member, path, type === '1' ? this.#linkTarget(member) : member.linkPath);
+    const bytes = encode(member, path, type === '1' ? tree.resolve(member.linkPath) : member.linkPath);
     if (type === '5') tree.putFolder(path, layer, bytes);
     else if (path === '') throw malformed('the root is not a folder');
     else if (type === '2') tree.putSymlink(path, layer, member.linkPath);
@@ -124,14 +134,43 @@ export class LayerNormaliser {
     if (member.size > 0) throw malformed(`a whiteout has content: ${path}`);
   }
 
-  #linkTarget(member: Member): string {
-    const target = this.#tree.resolve(member.linkPath);
-    if (this.#named.has(target)) return target;
-    throw new AppError(
-      'failed-precondition',
-      `image has a hard link to a file that is not in the same layer, which is not supported: ${member.path} -> ${target}`,
-    );
+  /** A link to a file that only lower layers have: the file becomes part of this layer. */
+  async *#fetchLinkTarget(link: Member): AsyncGenerator<Buffer> {
+    const path = this.#tree.resolve(link.linkPath);
+    if (this.#named.has(path)) return;
+    let wanted = path;
+    let hops = 0;
+    for (let layer = this.#layer - 1; layer >= 0; layer -= 1) {
+      // A name that is a link there is looked for again under its first name.
+      for (let linked = true; linked;) {
+        linked = false;
+        await using content = await this.#reopen(layer);
+        const reader = new ByteReader(content.bytes);
+        for (let member = await readMember(reader); member !== undefined; member = await readMember(reader)) {
+          if (member.path !== wanted) {
+            for await (const _ of reader.pass(member.size + paddingOf(member.size)));
+          } else if (member.header.type === '1' && member.linkPath !== wanted) {
+            wanted = member.linkPath;
+            hops += 1;
+            linked = hops < MAX_LINK_HOPS;
+            break;
+          } else {
+            yield* this.#describe({ ...member, path, records: withPath(member.records, path) });
+            yield* this.#passContent(member, reader);
+            return;
+          }
+        }
+      }
+    }
+    throw malformed(`${link.path} is a hard link to ${path}, which is not there`);
   }
+}
+
+/** Opens a layer that was read before once more. */
+export type ReopenLayer = (layer: number) => Promise<AsyncDisposable & { readonly bytes: AsyncIterable<Buffer> }>;
+
+function withPath(records: PaxRecords, path: string): PaxRecords {
+  return new Map([...records, ['path', Buffer.from(path)]]);
 }
 
 const END = Buffer.alloc(2 * TAR_BLOCK);

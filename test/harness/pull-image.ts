@@ -1,6 +1,6 @@
 import { silentLog } from '../../src/platform/log.ts';
 import { RegistryImages } from '../../src/image/images.ts';
-import { findMkfsErofs } from '../../src/image/mkfs-erofs.ts';
+import { mkfsErofs } from './mkfs-erofs.ts';
 
 // A process of its own that pulls one image, for tests that kill it.
 const [folder, registriesConf, reference] = process.argv.slice(2);
@@ -8,7 +8,7 @@ if (folder === undefined || registriesConf === undefined || reference === undefi
   throw new Error('usage: pull-image.ts FOLDER REGISTRIES_CONF REFERENCE');
 }
 const images = await RegistryImages.open({
-  ...{ folder, registriesConf, skopeo: 'skopeo', mkfsErofs: await findMkfsErofs(undefined) },
+  ...{ folder, registriesConf, skopeo: 'skopeo', mkfsErofs },
   ...{ maxUnpackedBytes: 2 ** 30, stallMs: 60_000, secretsDir: '/dev/shm', log: silentLog() },
 });
 await images.pull(reference, undefined, new AbortController().signal);

@@ -5,18 +5,16 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 import { buildErofs } from '../../src/image/erofs.ts';
-import { findMkfsErofs } from '../../src/image/mkfs-erofs.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
+import { mkfsErofs as mkfs } from '../harness/mkfs-erofs.ts';
 import { writeOciLayout } from '../harness/oci-layout.ts';
 import { readTar, writeTar, type TarEntry } from '../harness/tar-stream.ts';
 
 const maxBytes = 2 ** 30;
 let base: string;
-let mkfs: string;
 
 beforeAll(async () => {
   base = await freeFolder('image-tree');
-  mkfs = await findMkfsErofs(undefined);
 });
 afterAll(async () => {
   await removeFolder(base);
@@ -212,6 +210,8 @@ const uppers: Readonly<Record<string, readonly TarEntry[]>> = {
     { name: 'c/h1', type: 'file', data: 'h' },
     { name: 'h2', type: 'hardlink', target: 'c/h1' },
   ],
+  'a hard link to a file of a lower layer': [{ name: 'e/one', type: 'hardlink', target: 'a/one' }],
+  'a hard link through a symlink to a file of a lower layer': [{ name: 'e/one', type: 'hardlink', target: 'c/file' }],
   'an opaque folder keeps the folders of its own layer': [
     { name: 'b/', type: 'folder' },
     { name: 'b/sub/', type: 'folder', mode: 0o701 },
@@ -245,10 +245,10 @@ test.each(Object.entries(uppers))('layers: %s', async (_, upper) => {
   expect(await tree([lower, upper])).toEqual(await referenceTree([lower, upper]));
 });
 
-test('a hard link to a file of a lower layer is refused in plain words', async () => {
-  await expect(tree([lower, [{ name: 'e/one', type: 'hardlink', target: 'a/one' }]])).rejects.toThrow(
-    'hard link to a file',
-  );
+test('a hard link to something that is not there is refused', async () => {
+  for (const target of ['a/none', 'a/deep']) {
+    await expect(tree([lower, [{ name: 'e/one', type: 'hardlink', target }]])).rejects.toThrow('corrupt image');
+  }
 });
 
 test('a file removed in one layer comes back in a later one', async () => {

@@ -7,8 +7,8 @@ import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 import pino from 'pino';
 import { RegistryImages, type ImagesOptions } from '../../src/image/images.ts';
-import { findMkfsErofs } from '../../src/image/mkfs-erofs.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
+import { mkfsErofs } from '../harness/mkfs-erofs.ts';
 import { writeOciLayout } from '../harness/oci-layout.ts';
 import { TestRegistry } from '../harness/registry.ts';
 import { ScriptedRegistry, gzipLayer, mediaTypes, type LayerBytes } from '../harness/scripted-registry.ts';
@@ -19,13 +19,11 @@ const maxUnpackedBytes = 2 ** 30;
 const arch = process.arch === 'arm64' ? 'arm64' : 'amd64';
 
 let base: string;
-let mkfsErofs: string;
 let scripted: ScriptedRegistry;
 let logged = '';
 
 beforeAll(async () => {
   base = await freeFolder('image');
-  mkfsErofs = await findMkfsErofs(undefined);
   scripted = await ScriptedRegistry.start();
 });
 afterAll(async () => {
