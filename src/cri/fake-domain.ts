@@ -38,6 +38,8 @@ export class FakeDomain {
   /** What happened, in order: `stop <id> 30`. */
   readonly calls: string[] = [];
   readonly auths: (RegistryAuth | undefined)[] = [];
+  /** What the program of a container does once it is started. */
+  program: (container: Container) => void = () => undefined;
   network: NetworkState = { ready: true, reason: '', message: '' };
   execResult: ExecResult = { stdout: Buffer.from('out'), stderr: Buffer.from('err'), exitCode: 0 };
 
@@ -202,6 +204,7 @@ export class FakeDomain {
       container.state = 'running';
       container.startedAt = this.#now();
       container.pid = 7;
+      this.program({ ...container });
     },
     stop: async (id: string, timeoutSeconds: number, signal: AbortSignal): Promise<void> => {
       this.calls.push(`stop ${id} ${String(timeoutSeconds)}`);

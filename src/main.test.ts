@@ -1,0 +1,68 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { execa } from 'execa';
+import { programVersion } from './version.ts';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'kelyfos-main-'));
+});
+afterAll(async () => {
+  await rm(folder, { recursive: true });
+});
+
+async function kelyfos(...args: readonly string[]) {
+  const main = fileURLToPath(new URL('main.ts', import.meta.url));
+  return execa(process.execPath, ['--disable-warning=ExperimentalWarning', main, ...args], {
+    reject: false,
+    timeout: 20_000,
+    cwd: folder,
+    env: { NODE_OPTIONS: '' },
+  });
+}
+
+test('--version and --help', async () => {
+  expect(await kelyfos('--version')).toMatchObject({ exitCode: 0, stdout: programVersion() });
+  const help = await kelyfos('--help');
+  expect(help.exitCode).toBe(0);
+  for (const command of ['daemon', 'run', 'config']) expect(help.stdout).toContain(`  ${command} [options]`);
+});
+
+test('config prints what a flag says, relative to where we are', async () => {
+  await writeFile(join(folder, 'c.toml'), '[vm.classes.default]\npool = 7\n');
+  const { exitCode, stdout } = await kelyfos('config', '--config', 'c.toml', '--socket', 'my.sock');
+  expect(exitCode).toBe(0);
+  expect(stdout).toContain(`socket = "${folder}/my.sock"`);
+  expect(stdout).toContain('pool = 7');
+});
+
+test('a bad configuration ends daemon and config with every problem on stderr', async () => {
+  await writeFile(join(folder, 'bad.toml'), 'rot = "/x"\n[log]\nlevel = 1\n');
+  for (const command of ['config', 'daemon']) {
+    const { exitCode, stdout, stderr } = await kelyfos(command, '--config', 'bad.toml');
+    expect(exitCode).toBe(1);
+    expect(stdout).toBe('');
+    expect(stderr.split('\n')).toEqual([
+      'kelyfos: 2 problems in the configuration:',
+      `  ${folder}/bad.toml: log.level: found 1, accepted: one of "trace", "debug", "info", "warn", "error"`,
+      `  ${folder}/bad.toml: rot: unknown key, did you mean "root"?`,
+    ]);
+  }
+});
+
+test('run without a daemon says what to do', async () => {
+  const { exitCode, stderr } = await kelyfos('run', '--socket', '/no/such.sock', 'busybox', 'sh', '-c', 'x', '--flag');
+  expect(exitCode).toBe(125);
+  expect(stderr).toBe('kelyfos: no daemon answers at /no/such.sock; start one with: kelyfos daemon');
+});
+
+test('unknown commands and options are errors', async () => {
+  expect(await kelyfos('fly')).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("unknown command 'fly'") });
+  expect(await kelyfos('run', '-it', 'busybox')).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("unknown option '-it'"),
+  });
+});
