@@ -27,6 +27,7 @@ const nonceBytes = 16;
  */
 export async function openConnection(sockets: GuestSockets, timeoutMs: number): Promise<FreshConnection> {
   const signal = AbortSignal.timeout(timeoutMs);
+  await unblock(sockets.data);
   const reset = connect(sockets.reset);
   const data = connect(sockets.data);
   // An error that comes while we wait for another event must not take the process down.
@@ -46,6 +47,20 @@ export async function openConnection(sockets: GuestSockets, timeoutMs: number): 
       ? new AppError('unavailable', `guest agent at ${sockets.data} does not answer within ${String(timeoutMs)} ms`)
       : wrap(error, `connect to guest agent at ${sockets.data}`, 'unavailable');
   }
+}
+
+/**
+ * Connects and leaves again. When the guest writes to a client that has just gone, QEMU (seen
+ * with 7.2) marks the port as throttled after it has marked it as closed, and nothing but the next close
+ * takes that back: the first client to come would never be answered.
+ */
+async function unblock(path: string): Promise<void> {
+  const socket = connect(path);
+  const closed = once(socket, 'close');
+  // The connection proper meets the same error and reports it.
+  socket.on('error', () => undefined);
+  socket.once('connect', () => socket.destroy());
+  await closed;
 }
 
 /** Reads until the nonce has passed and puts back what came after it in the same chunk. */
