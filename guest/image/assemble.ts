@@ -23,7 +23,10 @@ export async function assemble({ checkout, kernel, key }: ImageInputs, target: s
     await writeFile(join(image, 'initramfs'), await initramfs(agent, files.modules));
     const agentVersion = /^version = "(.+)"$/m.exec(await readFile(join(checkout, 'Cargo.toml'), 'utf8'))?.[1];
     if (agentVersion === undefined) throw new Error('Cargo.toml names no version');
-    await writeFile(join(image, 'guest.json'), `${JSON.stringify({ key, kernelRelease: files.release, agentVersion }, null, 2)}\n`);
+    await writeFile(
+      join(image, 'guest.json'),
+      `${JSON.stringify({ key, kernelRelease: files.release, agentVersion }, null, 2)}\n`,
+    );
     await rename(image, target);
   } finally {
     await rm(work, { recursive: true, force: true });
@@ -32,9 +35,20 @@ export async function assemble({ checkout, kernel, key }: ImageInputs, target: s
 
 /** Cargo says where it has put the binary. */
 async function buildAgent(checkout: string): Promise<Buffer> {
-  const args = ['build', '--release', '--locked', '--package', 'kelyfos-agent', '--message-format', 'json-render-diagnostics'];
+  const args = [
+    'build',
+    '--release',
+    '--locked',
+    '--package',
+    'kelyfos-agent',
+    '--message-format',
+    'json-render-diagnostics',
+  ];
   const { stdout } = await execa('cargo', args, { cwd: checkout, timeout: 1_800_000, maxBuffer: 1 << 28 });
-  const messages = stdout.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as { executable?: string | null });
+  const messages = stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as { executable?: string | null });
   const binary = messages.find((message) => message.executable?.endsWith('/kelyfos-agent') === true)?.executable;
   if (binary === undefined || binary === null) throw new Error('cargo did not build kelyfos-agent');
   return await readFile(binary);
@@ -82,7 +96,11 @@ async function initramfs(agent: Buffer, paths: ReadonlyMap<string, string>): Pro
     // The kernel opens it for /init, so that even an early message is seen.
     { path: 'dev/console', mode: characterDeviceMode | 0o600, device: [5, 1] },
     ...modules,
-    { path: 'lib/modules/order', mode: fileMode | 0o644, content: Buffer.from(order.map((name) => `${name}\n`).join('')) },
+    {
+      path: 'lib/modules/order',
+      mode: fileMode | 0o644,
+      content: Buffer.from(order.map((name) => `${name}\n`).join('')),
+    },
     { path: 'init', mode: fileMode | 0o555, content: agent },
   ]);
 }

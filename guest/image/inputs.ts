@@ -14,7 +14,9 @@ const patterns = [
 /** Names an image by everything that goes into it. */
 export async function imageKey(checkout: string, kernelVersion: string): Promise<string> {
   const files = await Array.fromAsync(glob(patterns, { cwd: checkout, exclude: (path) => path.endsWith('.test.ts') }));
-  const contents = await Promise.all(files.sort().map(async (file) => [file, await readFile(join(checkout, file))] as const));
+  const contents = await Promise.all(
+    files.sort().map(async (file) => [file, await readFile(join(checkout, file))] as const),
+  );
   const hash = createHash('sha256').update(`${kernelVersion}\0${process.arch}\0`);
   for (const [file, content] of contents) hash.update(`${file}\0${String(content.length)}\0`).update(content);
   return hash.digest('hex').slice(0, 16);

@@ -15,7 +15,10 @@ const metaPackage = 'linux-image-amd64';
 export async function cachedKernel(folder: string): Promise<KernelPackage | undefined> {
   const names = await readdir(folder).catch(() => []);
   const collator = new Intl.Collator('en', { numeric: true });
-  const newest = names.filter((name) => name.endsWith('.deb')).sort((a, b) => collator.compare(a, b)).at(-1);
+  const newest = names
+    .filter((name) => name.endsWith('.deb'))
+    .sort((a, b) => collator.compare(a, b))
+    .at(-1);
   if (newest === undefined) return undefined;
   // <package>_<version>_<architecture>.deb, with an epoch's colon as %3a
   const version = decodeURIComponent(newest.split('_')[1] ?? newest);

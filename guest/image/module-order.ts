@@ -21,7 +21,10 @@ export const wantedModules: readonly string[] = [
 
 /** Files are named with dashes or underscores, as it comes; the kernel knows underscores only. */
 export function moduleName(path: string): string {
-  return path.slice(path.lastIndexOf('/') + 1).replace(/\.ko$/, '').replaceAll('-', '_');
+  return path
+    .slice(path.lastIndexOf('/') + 1)
+    .replace(/\.ko$/, '')
+    .replaceAll('-', '_');
 }
 
 /** The `depends` field of a module's .modinfo section. */
@@ -31,11 +34,17 @@ export function moduleDependencies(module: Buffer): readonly string[] {
   if (at < 0) return [];
   const start = at + field.length;
   const names = module.toString('latin1', start, module.indexOf(0, start));
-  return names.split(',').filter((name) => name !== '').map(moduleName);
+  return names
+    .split(',')
+    .filter((name) => name !== '')
+    .map(moduleName);
 }
 
 /** Every wanted module after those it needs. */
-export function loadOrder(wanted: readonly string[], dependenciesOf: (name: string) => readonly string[]): readonly string[] {
+export function loadOrder(
+  wanted: readonly string[],
+  dependenciesOf: (name: string) => readonly string[],
+): readonly string[] {
   const order = new Set<string>();
   const visit = (name: string, path: readonly string[]): void => {
     if (path.includes(name)) throw new Error(`kernel modules need each other: ${[...path, name].join(' -> ')}`);

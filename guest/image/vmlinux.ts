@@ -21,7 +21,13 @@ export async function extractVmlinux(bzImage: Buffer): Promise<Uint8Array> {
   if (compression === undefined) throw new Error(`kernel: unknown compression ${payload.toString('hex', 0, 6)}`);
   const [, program, args] = compression;
   // The size follows the compressed stream; gzip and zstd end with a complaint about those four bytes.
-  const result = await execa(program, args, { input: payload, encoding: 'buffer', maxBuffer: 1 << 28, timeout: 120_000, reject: false });
+  const result = await execa(program, args, {
+    input: payload,
+    encoding: 'buffer',
+    maxBuffer: 1 << 28,
+    timeout: 120_000,
+    reject: false,
+  });
   const elf = result.stdout;
   if (Buffer.from(elf.subarray(0, 4)).toString('latin1') !== '\u007fELF') {
     throw new Error(`kernel: ${program}: ${result.message ?? 'the payload is not an ELF file'}`);

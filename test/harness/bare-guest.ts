@@ -60,7 +60,13 @@ export async function startBareGuest(): Promise<BareGuest> {
     },
     fillSlot: async (slot, file) => {
       const node = `image${String(slot)}`;
-      await qmp.execute('blockdev-add', { driver: 'file', 'node-name': node, filename: file, 'read-only': true, locking: 'off' });
+      await qmp.execute('blockdev-add', {
+        driver: 'file',
+        'node-name': node,
+        filename: file,
+        'read-only': true,
+        locking: 'off',
+      });
       await qmp.execute('qom-set', { path: `/machine/peripheral/slot${String(slot)}`, property: 'drive', value: node });
     },
     serial: async () => await readFile(path(jailPaths.serialLog), 'utf8').catch(() => ''),

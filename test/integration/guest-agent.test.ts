@@ -99,9 +99,14 @@ describe('boot', () => {
 
   test('the console shows no module that failed and no controller that is missing', async () => {
     const lines = (await guest.serial()).split('\n').filter((line) => line.includes('kelyfos-agent:'));
-    expect(lines.map((line) => line.replace(/[\d.]+ s/, 'N s').replace(/^.*kelyfos-agent/, 'kelyfos-agent').trim())).toEqual([
-      'kelyfos-agent: ready N s after the kernel started',
-    ]);
+    expect(
+      lines.map((line) =>
+        line
+          .replace(/[\d.]+ s/, 'N s')
+          .replace(/^.*kelyfos-agent/, 'kelyfos-agent')
+          .trim(),
+      ),
+    ).toEqual(['kelyfos-agent: ready N s after the kernel started']);
   });
 });
 
@@ -132,7 +137,13 @@ describe('configuration', () => {
         ...plainSandbox(),
         dns: { servers: ['10.0.0.10'], searches: ['a.example'], options: ['ndots:5'] },
         interfaces: [
-          { name: n === 2 ? 'net1' : 'eth0', mac: `02:00:00:00:00:0${host}`, mtu: 1400 + n, addresses: [`10.1.2.${host}/24`, `fd00::${host}/64`], nic: 0 },
+          {
+            name: n === 2 ? 'net1' : 'eth0',
+            mac: `02:00:00:00:00:0${host}`,
+            mtu: 1400 + n,
+            addresses: [`10.1.2.${host}/24`, `fd00::${host}/64`],
+            nic: 0,
+          },
         ],
         routes: [
           { destination: '0.0.0.0/0', gateway: '169.254.1.1', interface: n === 2 ? 'net1' : 'eth0' },
@@ -151,12 +162,15 @@ describe('configuration', () => {
     const agent = guest.connect();
     const before = plainSandbox();
     await agent.configureSandbox(before);
-    const wrong = async (change: object): Promise<string> => await kindOf(agent.configureSandbox({ ...plainSandbox(), ...change }));
+    const wrong = async (change: object): Promise<string> =>
+      await kindOf(agent.configureSandbox({ ...plainSandbox(), ...change }));
     expect(await wrong({ entropy: randomBytes(8) })).toMatch(/^invalid: .*entropy/);
     expect(await wrong({ machineId: '../../etc' })).toMatch(/^invalid: .*machine_id/);
     expect(await wrong({ hostname: 'a\nb' })).toMatch(/^invalid: .*hostname/);
     expect(await wrong({ interfaces: [{ name: '../../x' }] })).toMatch(/^invalid: .*interfaces\[0\]\.name/);
-    expect(await wrong({ routes: [{ destination: 'x', interface: 'eth0' }] })).toMatch(/^invalid: .*routes\[0\]\.destination/);
+    expect(await wrong({ routes: [{ destination: 'x', interface: 'eth0' }] })).toMatch(
+      /^invalid: .*routes\[0\]\.destination/,
+    );
     expect((await agent.hello()).machineId).toBe(before.machineId);
     expect(await wrong({ interfaces: [{ name: 'eth0', nic: 7 }] })).toMatch(/no network device 7/);
     expect(await wrong({ sysctls: { 'net.ipv4.no_such_thing': '1' } })).toMatch(/sysctl net\.ipv4\.no_such_thing/);
@@ -179,10 +193,14 @@ describe('reset line', () => {
   test('answers within a second after each of 50 clients that were killed at work', async () => {
     const times: number[] = [];
     for (let round = 0; round < 50; round++) {
-      const client = execa(process.execPath, [join(checkout, 'test/fixtures/busy-agent-client.ts'), guest.sockets.data, guest.sockets.reset], {
-        reject: false,
-        stderr: 'ignore',
-      });
+      const client = execa(
+        process.execPath,
+        [join(checkout, 'test/fixtures/busy-agent-client.ts'), guest.sockets.data, guest.sockets.reset],
+        {
+          reject: false,
+          stderr: 'ignore',
+        },
+      );
       await once(client.stdout, 'data');
       await delay(Math.random() * 30);
       client.kill('SIGKILL');

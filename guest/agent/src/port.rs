@@ -15,7 +15,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    event::{Timespec, epoll},
     fs::{Mode, OFlags},
     io::Errno,
 };
@@ -27,7 +27,7 @@ pub trait Channel: Send + Sync + 'static {
     /// have changed.
     fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 
-    /// `BrokenPipe` when no host is connected.
+    /// Waits while no host is connected: whoever reads learns of it.
     fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
     /// Makes whoever waits in a poll look again.
@@ -70,12 +70,6 @@ impl Port {
         }
     }
 
-    fn host_is_gone(&self) -> bool {
-        let mut fds = [PollFd::new(&self.port, PollFlags::OUT)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
-    }
-
     fn wakers(&self) -> std::sync::MutexGuard<'_, Wakers> {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,7 +88,6 @@ impl Channel for Port {
     fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         store(&mut self.wakers().write, context);
         match rustix::io::write(&self.port, bytes) {
-            Err(Errno::AGAIN | Errno::INTR) if self.host_is_gone() => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
             result => Poll::Ready(result.map_err(Into::into)),
         }

@@ -1,7 +1,7 @@
 //! Turns the two ports into a sequence of connections, one at a time.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,6 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::mpsc,
+    time::{Duration, Sleep, sleep},
 };
 use tonic::transport::server::Connected;
 
@@ -20,6 +21,9 @@ use crate::{
     reset::{Frames, Nonce, Search, Tail},
 };
 
+/// When a host leaves and the next one comes while the VM is paused, the news of both can reach us
+/// after the first bytes of the new session. Only a host that stays away has left.
+const ABSENCE: Duration = Duration::from_millis(50);
 const READ_BYTES: usize = 16 * 1024;
 /// The largest write that the port's driver takes at once.
 const WRITE_BYTES: usize = 32 * 1024;
@@ -72,7 +76,7 @@ impl<C: Channel> Line<C> {
                                 return Ok(());
                             }
                         }
-                        Err(error) => log!("a host left during its handshake: {error}"),
+                        Err(error) => log!("handshake: {error}"),
                     }
                     nonce = self.next_frame(&mut frames).await?;
                 }
@@ -136,7 +140,7 @@ impl<C: Channel> Line<C> {
         state.pending = rest;
         let number = state.live;
         drop(state);
-        Connection { line: self, number, outgoing: Vec::with_capacity(WRITE_BYTES) }
+        Connection { line: self, number, absence: None, outgoing: Vec::with_capacity(WRITE_BYTES) }
     }
 
     /// Ends the connection of that number, or any.
@@ -160,6 +164,8 @@ impl<C: Channel> Line<C> {
 pub struct Connection<C: Channel> {
     line: Arc<Line<C>>,
     number: u64,
+    /// Runs while no host is connected.
+    absence: Option<Pin<Box<Sleep>>>,
     /// Small writes are gathered: each one costs an exit to the hypervisor.
     outgoing: Vec<u8>,
 }
@@ -205,7 +211,7 @@ impl<C: Channel> Connected for Connection<C> {
 }
 
 impl<C: Channel> AsyncRead for Connection<C> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.line.state();
         if state.live != self.number {
             return Poll::Ready(Ok(()));
@@ -216,20 +222,28 @@ impl<C: Channel> AsyncRead for Connection<C> {
             state.pending.drain(..count);
             return Poll::Ready(Ok(()));
         }
+        drop(state);
         let space = out.initialize_unfilled();
-        match self.line.data.poll_read(context, space) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(count)) if count > 0 => {
-                state.tail.push(&space[..count]);
+        let result = match self.line.data.poll_read(context, space) {
+            Poll::Pending => {
+                self.absence = None;
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(0)) => {
+                let absence = self.absence.get_or_insert_with(|| Box::pin(sleep(ABSENCE)));
+                ready!(absence.as_mut().poll(context));
+                Ok(())
+            }
+            Poll::Ready(Ok(count)) => {
+                self.line.state().tail.push(&space[..count]);
+                self.absence = None;
                 out.advance(count);
-                Poll::Ready(Ok(()))
+                return Poll::Ready(Ok(()));
             }
-            Poll::Ready(result) => {
-                drop(state);
-                self.line.end(Some(self.number));
-                Poll::Ready(result.map(drop))
-            }
-        }
+            Poll::Ready(Err(error)) => Err(error),
+        };
+        self.line.end(Some(self.number));
+        Poll::Ready(result)
     }
 }
 
