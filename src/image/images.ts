@@ -8,6 +8,7 @@ import { parseConfig } from './image-config.ts';
 import { ImageIndex } from './image-index.ts';
 import { Puller, imageKey } from './puller.ts';
 import { canonicalName, idPrefix, parseReference } from './reference.ts';
+import { memoryFolder } from './registry-auth.ts';
 import type { Log } from '../platform/log.ts';
 import type { ImageConfig, ParsedConfig } from './image-config.ts';
 import type { ImageRecord } from './image-index.ts';
@@ -25,7 +26,7 @@ export interface ImagesOptions {
   readonly maxUnpackedBytes: number;
   /** A pull that gets nowhere for so long is given up. */
   readonly stallMs: number;
-  /** A folder on tmpfs where credentials pass through. */
+  /** Where credentials pass through; /dev/shm is taken instead when this is not on tmpfs. */
   readonly secretsDir: string;
   readonly log: Log;
 }
@@ -94,7 +95,11 @@ export class RegistryImages {
 
   /** Opens the store and clears away what an earlier daemon left unfinished. */
   static async open(options: ImagesOptions): Promise<RegistryImages> {
-    const images = new RegistryImages(options);
+    const secretsDir = await memoryFolder([options.secretsDir, '/dev/shm']);
+    if (secretsDir === undefined) {
+      options.log.warn({ folder: options.secretsDir }, 'no tmpfs for registry credentials: they may reach the disk');
+    }
+    const images = new RegistryImages({ ...options, secretsDir: secretsDir ?? options.secretsDir });
     await images.#open();
     if (options.policy === undefined) options.log.info('no signature policy for images: all are accepted');
     return images;

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { parseReference, type NamedReference } from './reference.ts';
-import { authFileContent, openNamelessFile, secretsOf, type RegistryAuth } from './registry-auth.ts';
+import { authFileContent, memoryFolder, openNamelessFile, secretsOf, type RegistryAuth } from './registry-auth.ts';
 
 const none: RegistryAuth = {
   username: '',
@@ -63,4 +63,9 @@ test('the file has no name', async () => {
   expect(await readFile(`/proc/self/fd/${String(file.fd)}`, 'utf8')).toBe('content');
   await file.close();
   await rm(folder, { recursive: true });
+});
+
+test('a folder in memory is told from one on disk', async () => {
+  expect(await memoryFolder(['/no/such/folder', '/usr', '/dev/shm', '/proc'])).toBe('/dev/shm');
+  expect(await memoryFolder(['/usr'])).toBeUndefined();
 });

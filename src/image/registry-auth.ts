@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { open, unlink } from 'node:fs/promises';
+import { open, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../platform/errors.ts';
 import type { FileHandle } from 'node:fs/promises';
@@ -65,6 +65,20 @@ export function secretsOf(auth: RegistryAuth | undefined): readonly string[] {
   return [password, auth.auth, identityToken, registryToken, username === '' ? '' : basic(username, password)].filter(
     (secret) => secret !== '',
   );
+}
+
+const TMPFS_MAGIC = 0x01021994;
+
+/** The first of the folders that keeps its files in memory; undefined when none does. */
+export async function memoryFolder(folders: readonly string[]): Promise<string | undefined> {
+  for (const folder of folders) {
+    const type = await statfs(folder).then(
+      (found) => found.type,
+      () => undefined,
+    );
+    if (type === TMPFS_MAGIC) return folder;
+  }
+  return undefined;
 }
 
 /**
