@@ -11,6 +11,7 @@ import { buildBusyboxImage } from '../test/harness/busybox-image.ts';
 import { TestNetwork } from '../test/harness/cni.ts';
 import { TestDaemon } from '../test/harness/daemon.ts';
 import { freeFolder, removeFolder } from '../test/harness/free-folder.ts';
+import { waitForPool } from '../test/harness/pool.ts';
 import { TestRegistry } from '../test/harness/registry.ts';
 
 interface Step {
@@ -96,17 +97,6 @@ async function runPod(daemon: TestDaemon, image: string): Promise<void> {
   console.log();
 }
 
-/** One line of what the daemon is busy with, when it has changed. */
-async function poolReady(daemon: TestDaemon): Promise<void> {
-  // The first pod can come before the pool is filled; it would be cloned, or booted. Worth a short wait.
-  const deadline = Date.now() + 20_000;
-  while (Date.now() < deadline) {
-    const { info } = await daemon.cri.call('Status', { verbose: true });
-    if (/"(ready|idle|pooled|available)":\s*[1-9]/.test(Object.values(info).join('\n'))) return;
-    await delay(200);
-  }
-}
-
 await using resources = new AsyncDisposableStack();
 const stop = (): void => {
   console.error('\ninterrupted, cleaning up');
@@ -135,7 +125,7 @@ const daemon = resources.use(
 say(`pulling ${image}`);
 await daemon.cri.call('PullImage', { image: { image } });
 say('waiting for the first virtual machine of the pool');
-await poolReady(daemon);
+if (!(await waitForPool(daemon.cri))) say('the pool stays empty; the pod gets a machine of its own, more slowly');
 say('running a pod');
 await runPod(daemon, image);
 say('cleaning up');

@@ -93,10 +93,12 @@ export class TestDaemon implements AsyncDisposable {
     await mkdir(emptyCni);
     const registriesConf = join(this.folder, 'registries.conf');
     await writeFile(registriesConf, registry?.registriesConf ?? '');
+    const policy = join(this.folder, 'policy.json');
+    await writeFile(policy, JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }] }));
     const base = {
       log: { level: 'debug' },
       cni: { conf_dir: network?.confDir ?? emptyCni },
-      images: { registries_conf: registriesConf, policy: join(this.folder, 'no-policy.json') },
+      images: { registries_conf: registriesConf, policy },
       vm: { accelerator: accelerator ?? process.env['KELYFOS_TEST_ACCELERATOR'] ?? 'tcg' },
       metrics: { address: '127.0.0.1:0' },
     };

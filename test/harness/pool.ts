@@ -1,0 +1,26 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CriClient } from './cri-client.ts';
+
+interface PoolState {
+  readonly className: string;
+  readonly idle: number;
+  readonly size: number;
+}
+
+async function pools(cri: CriClient): Promise<readonly PoolState[]> {
+  const { info } = await cri.call('Status', { verbose: true });
+  return (JSON.parse(info['pools'] ?? '{"classes":[]}') as { readonly classes: readonly PoolState[] }).classes;
+}
+
+/** Waits until the pool of a VM class holds as many VMs as it should, or `idle` of them; false after `timeoutMs`. */
+export async function waitForPool(
+  cri: CriClient,
+  options: { readonly className?: string; readonly idle?: number; readonly timeoutMs?: number } = {},
+): Promise<boolean> {
+  const { className = 'default', idle, timeoutMs = 120_000 } = options;
+  for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await delay(50)) {
+    const pool = (await pools(cri)).find((candidate) => candidate.className === className);
+    if (pool !== undefined && pool.idle >= (idle ?? pool.size)) return true;
+  }
+  return false;
+}
