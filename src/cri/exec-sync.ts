@@ -1,9 +1,8 @@
 import type { UnaryHandler } from './call.ts';
-import { invalid, nonEmpty, plain } from './fields.ts';
+import { invalid, nonEmpty, plain, timeoutSeconds } from './fields.ts';
 import type { ExecSyncRequest, ExecSyncResponse } from './gen/cri-types.ts';
 import { needContainer } from './resolve.ts';
 import type { CriServices } from './services.ts';
-import { stopTimeout } from './stop-container.ts';
 
 /** A non-zero exit code is an answer, not an error. */
 export function execSync({ containers }: CriServices): UnaryHandler<ExecSyncRequest, ExecSyncResponse> {
@@ -16,7 +15,7 @@ export function execSync({ containers }: CriServices): UnaryHandler<ExecSyncRequ
     const { stdout, stderr, exitCode } = await containers.execSync(
       id,
       request.cmd,
-      stopTimeout(request.timeout),
+      timeoutSeconds(request.timeout),
       signal,
     );
     return { stdout, stderr, exit_code: exitCode };

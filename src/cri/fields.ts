@@ -47,6 +47,16 @@ export function int64(text: string): bigint {
   return BigInt(text);
 }
 
+/** The longest wait that timers can do, 24 days; clients mean "for ever" by more. */
+const maxTimeoutSeconds = 2_147_483n;
+
+/** Seconds of a time-out; negative ones count as 0. */
+export function timeoutSeconds(text: string): number {
+  const seconds = int64(text);
+  if (seconds < 0n) return 0;
+  return Number(seconds < maxTimeoutSeconds ? seconds : maxTimeoutSeconds);
+}
+
 /** A user or group id. */
 export function unixId(text: string, field: string): number {
   const id = int64(text);
