@@ -130,7 +130,8 @@ export class QemuVmProvider<A extends GuestConnection> {
   /** Deletes everything of VMs that neither `owned` nor this daemon has; ids of what was deleted. */
   async sweep(owned: ReadonlySet<string>): Promise<readonly string[]> {
     const { site: services, factory } = this.#options;
-    const found = await Promise.all([VmFolder.list(services.folders), services.netns.list(), services.cgroups.list()]);
+    // Folder and namespace say whose a VM is; cgroups are shared by all daemons of a host.
+    const found = await Promise.all([VmFolder.list(services.folders), services.netns.list()]);
     const orphans = [...new Set(found.flat())].filter((vmId) => !owned.has(vmId) && !factory.live.has(vmId));
     const removed: string[] = [];
     for (const vmId of orphans) {

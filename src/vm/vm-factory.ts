@@ -45,11 +45,7 @@ export class VmFactory<A extends GuestConnection> {
   }
 
   clone(order: VmOrder, template: TemplateState, signal: AbortSignal): Promise<PodVm<A>> {
-    return this.#make(order, 'clone', signal, async (site) => {
-      const machine = await this.#hypervisor.restore(site.spec(order.shape), template, signal);
-      await machine.resume();
-      return machine;
-    });
+    return this.#make(order, 'clone', signal, (site) => this.#hypervisor.restore(site.spec(order.shape), template, signal));
   }
 
   /** A machine without a claim to be a pod's: the caller drives and removes it. */
@@ -96,6 +92,7 @@ export class VmFactory<A extends GuestConnection> {
       await site.recordProcess(machine.process);
       const agent = this.#connect(site);
       undo.defer('agent', () => agent.close());
+      if (origin === 'clone') await machine.resume();
       await this.#answer(site, machine, agent, signal);
       undo.commit();
       return this.#vm(site, machine, VmDisks.none(machine, site.folder.disks), origin, agent);

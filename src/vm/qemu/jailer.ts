@@ -1,7 +1,7 @@
 import type { MachineSpec, TemplateMemory } from '../hypervisor.ts';
 
 /** Descriptors that QEMU may open: sockets, image slots, hot-added disks, 9p files of the guest. */
-const maxOpenFiles = 65_536;
+const maxOpenFiles = 16_384;
 
 export interface JailerConfig {
   /** The kelyfos-jailer binary. */

@@ -15,8 +15,11 @@ export interface QemuProcess {
   readonly identity: ProcessIdentity;
   /** Never rejects. */
   readonly exited: Promise<MachineExit>;
-  /** Looks at once whether a process that is not our child is gone; called when its sockets close. */
-  hint(): void;
+  /**
+   * Somebody is about to wait for the end: a child keeps the daemon alive until then, the state of
+   * another process is looked at right now.
+   */
+  expectEnd(): void;
 }
 
 /** Starts the jailer, which becomes QEMU: one process id from here to the end. It outlives this daemon. */
@@ -38,7 +41,7 @@ export async function spawnQemu(jailer: string, args: readonly string[], folder:
     if (child.pid === undefined) throw new AppError('failed-precondition', `start ${jailer}: ${(await exited).reason}`);
     const identity = await identify(child.pid);
     if (!identity) throw new AppError('internal', `vm ${folder.vmId}: ${(await exited).reason}`);
-    return { identity, exited, hint: () => undefined };
+    return { identity, exited, expectEnd: () => { child.ref(); } };
   } finally {
     await stderr.close();
   }
@@ -57,7 +60,7 @@ export function watchQemu(identity: ProcessIdentity, folder: VmFolder): QemuProc
   return {
     identity,
     exited: watch(),
-    hint: () => {
+    expectEnd: () => {
       wake.resolve(undefined);
     },
   };

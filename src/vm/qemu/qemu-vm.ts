@@ -103,24 +103,25 @@ export class QemuVm implements Machine {
   }
 
   async stop(): Promise<void> {
+    this.#qemu.expectEnd();
     if (!this.#gone) {
       // The answer to quit may be lost when QEMU is faster; only the exit counts.
       await this.#qmp.execute('quit', undefined, quitMs).catch((error: unknown) => {
         this.#log.debug({ vmId: this.#folder.vmId, err: error }, 'qmp quit failed');
       });
+      this.#qemu.expectEnd();
       if (!(await waitGone(this.process, quitMs))) {
         this.#log.warn({ vmId: this.#folder.vmId }, `qemu ${String(this.process.pid)} does not quit, sending signals`);
         await terminate(this.process, termMs);
       }
     }
-    this.#qemu.hint();
     await this.exited;
   }
 
   /** The monitor may close without QEMU having ended (somebody else's mistake): connect again, or find that it has. */
   #watchMonitor(): void {
     void this.#qmp.closed.then(async () => {
-      this.#qemu.hint();
+      this.#qemu.expectEnd();
       await Promise.race([this.exited, delay(reconnectMs, undefined, { ref: false })]);
       if (this.#gone) return;
       try {
