@@ -1,9 +1,157 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { GuestAgent } from './agent/guest-agent.ts';
 import type { RunningDaemon } from './cli/daemon-command.ts';
+import type { Config } from './config/config.ts';
 import type { LoadedConfig } from './config/load.ts';
-import { AppError } from './platform/errors.ts';
+import { serveCri } from './cri/server.ts';
+import type { RuntimeInfo } from './cri/services.ts';
+import { guestLink } from './guest-link.ts';
+import { RegistryImages } from './image/images.ts';
+import { ensureRehearsalImage, rehearsalProgram } from './image/rehearsal-image.ts';
+import { NetworkNamespaces } from './network/network-namespaces.ts';
+import { CniPodNetworks } from './network/pod-networks.ts';
+import { isFile, isFolder } from './platform/file-kind.ts';
 import type { Log } from './platform/log.ts';
+import { makeSharedMount } from './platform/shared-mount.ts';
+import { createDomain } from './podsandbox/domain.ts';
+import type { Images, PodNetworks, VmProvider, VolumeBinder } from './podsandbox/ports.ts';
+import { Store } from './store/store.ts';
+import { programVersion } from './version.ts';
+import { JailerBinder } from './vm/jailer-binder.ts';
+import { openProvider, type OpenProvider } from './vm/open-provider.ts';
 
-/** Builds the services from the configuration and serves CRI. The root is locked already. */
-export async function startDaemon(_loaded: LoadedConfig, _log: Log): Promise<RunningDaemon> {
-  throw new AppError('unimplemented', 'the daemon is not wired yet');
+/** Calls in flight get this long when the daemon is asked to end; it must be gone after 5 s. */
+const callGraceMs = 1_500;
+/** A cold boot takes some 10 s under emulation, several times that on a busy machine. */
+const bootTimeoutMs = 120_000;
+
+/**
+ * Builds the services from the configuration, recovers what an earlier daemon left, and serves CRI.
+ * The root is locked already.
+ */
+export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<RunningDaemon> {
+  const { config } = loaded;
+  await using started = new AsyncDisposableStack();
+  await prepareFolders(config);
+
+  const store = Store.open(join(config.root, 'state.lmdb'));
+  started.defer(() => store.close());
+
+  const namespaces = new NetworkNamespaces({ markerDir: join(config.state, 'netns') });
+  const networks = new CniPodNetworks({
+    confDir: config.cni.confDir,
+    binDirs: config.cni.binDirs,
+    cacheDir: join(config.state, 'cni', 'results'),
+    log: log.child({ part: 'network' }),
+  });
+  await networks.start();
+  started.defer(() => networks.close());
+
+  const images = await openImages(config, log);
+  const vms = await openVms(config, namespaces, log.child({ part: 'vm' }));
+  started.defer(() => vms.close());
+
+  const domain = createDomain({
+    store,
+    vms: vms.provider satisfies VmProvider,
+    networks: networks satisfies PodNetworks,
+    images: images satisfies Images,
+    binder: new JailerBinder(config.vm.jailer) satisfies VolumeBinder,
+    handlers: new Map([...config.handlers].map(([name, { name: className }]) => [name, { className }])),
+    defaultHandler: config.defaultHandler,
+    log: log.child({ part: 'podsandbox' }),
+  });
+  started.defer(() => domain.close());
+  const recovered = await domain.recover();
+  await vms.provider.start();
+
+  const { sandboxes, containers } = domain;
+  const runtime = await runtimeInfo(loaded, vms);
+  const server = await serveCri(
+    config.socket,
+    { sandboxes, containers, images, networks, runtime },
+    log.child({ part: 'cri' }),
+  );
+  started.defer(() => server.close(callGraceMs));
+
+  const network = networks.state();
+  log.info(
+    {
+      version: programVersion(),
+      socket: config.socket,
+      ...describe(vms),
+      pools: vms.provider.pools(),
+      cni: network.ready ? 'ready' : network.message,
+      ...recovered,
+    },
+    'kelyfos is ready',
+  );
+  const parts = started.move();
+  return { close: () => parts.disposeAsync() };
+}
+
+async function prepareFolders({ root, state }: Config): Promise<void> {
+  // Others may pass through to what is theirs: a VM's user to its own folder.
+  for (const folder of [root, state]) await mkdir(folder, { recursive: true, mode: 0o711 });
+  await makeSharedMount(state);
+}
+
+async function openImages(config: Config, log: Log): Promise<RegistryImages> {
+  const { registriesConf, policy, skopeo, mkfsErofs, maxUnpackedBytes, progressTimeoutMs } = config.images;
+  const secretsDir = join(config.state, 'secrets');
+  await mkdir(secretsDir, { recursive: true, mode: 0o700 });
+  return RegistryImages.open({
+    folder: join(config.root, 'images'),
+    skopeo,
+    mkfsErofs,
+    ...((await isFile(registriesConf)) ? { registriesConf } : {}),
+    ...((await isFile(policy)) ? { policy } : {}),
+    maxUnpackedBytes,
+    stallMs: progressTimeoutMs,
+    secretsDir,
+    log: log.child({ part: 'image' }),
+  });
+}
+
+async function openVms(config: Config, netns: NetworkNamespaces, log: Log): Promise<OpenProvider<GuestAgent>> {
+  const image = { path: join(config.root, 'rehearsal.erofs'), program: rehearsalProgram };
+  const { mkfsErofs, maxUnpackedBytes } = config.images;
+  await ensureRehearsalImage({ path: image.path, mkfsErofs, bytes: maxUnpackedBytes });
+  return openProvider({
+    root: config.root,
+    state: config.state,
+    accelerator: config.vm.accelerator,
+    qemu: config.vm.qemu,
+    jailer: config.vm.jailer,
+    guestImage: config.vm.guest,
+    classes: [...config.vm.classes.values()],
+    netns,
+    guest: guestLink(image, log),
+    bootTimeoutMs,
+    log,
+  });
+}
+
+/** The facts an operator asks for first. */
+function describe({
+  accelerator,
+  qemuVersion,
+  guestImage,
+}: OpenProvider<GuestAgent>): Readonly<Record<string, string>> {
+  return { accelerator, qemu: qemuVersion, kernel: guestImage.kernelRelease, agent: guestImage.agentVersion };
+}
+
+async function runtimeInfo({ config, file }: LoadedConfig, vms: OpenProvider<GuestAgent>): Promise<RuntimeInfo> {
+  // As systemd's own sd_booted(3) finds out.
+  const systemd =
+    config.cgroupDriver === 'auto' ? await isFolder('/run/systemd/system') : config.cgroupDriver === 'systemd';
+  return {
+    version: programVersion(),
+    handlers: [...config.handlers.keys()],
+    defaultHandler: config.defaultHandler,
+    cgroupDriver: systemd ? 'systemd' : 'cgroupfs',
+    readiness: () => ({ ready: true, reason: '', message: '' }),
+    details: () => Promise.resolve({ config: file, ...describe(vms), pools: { classes: vms.provider.pools() } }),
+  };
 }
