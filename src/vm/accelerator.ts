@@ -23,8 +23,11 @@ export interface ProbeInputs {
   readonly key: { readonly bootId: string; readonly qemu: string; readonly guest: string };
   /** Whether there is a /dev/kvm at all. */
   readonly hasKvm: () => Promise<boolean>;
-  /** Boots the guest kernel under KVM until its agent has opened its port, then ends it; rejects when it does not get there. */
-  readonly bootUnderKvm: (signal: AbortSignal) => Promise<void>;
+  /**
+   * Boots the guest kernel under KVM until its agent has opened its port, then ends it. Resolves with
+   * why it did not get there, or undefined when it did; rejects when it could not be tried.
+   */
+  readonly bootUnderKvm: (signal: AbortSignal) => Promise<string | undefined>;
   readonly log: Log;
 }
 
@@ -47,12 +50,9 @@ export async function chooseAccelerator(inputs: ProbeInputs): Promise<Accelerato
 
 async function probe(inputs: ProbeInputs): Promise<{ accelerator: Accelerator; reason: string }> {
   if (!(await inputs.hasKvm())) return { accelerator: 'tcg', reason: 'there is no /dev/kvm' };
-  try {
-    await inputs.bootUnderKvm(AbortSignal.timeout(probeTimeoutMs));
-    return { accelerator: 'kvm', reason: 'the guest kernel booted' };
-  } catch (error) {
-    return { accelerator: 'tcg', reason: `the guest kernel does not boot under kvm: ${messageOf(error)}` };
-  }
+  const failure = await inputs.bootUnderKvm(AbortSignal.timeout(probeTimeoutMs));
+  if (failure === undefined) return { accelerator: 'kvm', reason: 'the guest kernel booted' };
+  return { accelerator: 'tcg', reason: `the guest kernel does not boot under kvm: ${failure}` };
 }
 
 async function readVerdict({ file, key, log }: ProbeInputs): Promise<Accelerator | undefined> {

@@ -2,7 +2,7 @@ import { access, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode, messageOf } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
-import { chooseAccelerator } from './accelerator.ts';
+import { chooseAccelerator, probeTimeoutMs } from './accelerator.ts';
 import { Cgroups } from './cgroup.ts';
 import { loadGuestImage, type GuestImage } from './guest-image.ts';
 import type { GuestConnection, GuestLink } from './guest-link.ts';
@@ -128,7 +128,7 @@ async function bootUnderKvm<A extends GuestConnection>(
   hypervisor: QemuHypervisor,
   guestImage: GuestImage,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<string | undefined> {
   const order = {
     className: 'probe',
     scratchBytes: 64 * 1024 ** 2,
@@ -140,18 +140,29 @@ async function bootUnderKvm<A extends GuestConnection>(
       guest: guestImage,
     },
   };
-  await factory.bare(
-    order,
-    'probe',
-    (place) => hypervisor.boot(place.spec(order.shape), signal),
-    async (machine) => {
-      const ended = machine.exited.then((exit): never => {
-        throw new Error(exit.reason);
-      });
-      ended.catch(() => undefined);
-      await Promise.race([machine.portOpened(portIds.data, signal), ended]);
-    },
-  );
+  let started = false;
+  try {
+    await factory.bare(
+      order,
+      'probe',
+      (place) => {
+        started = true;
+        return hypervisor.boot(place.spec(order.shape), signal);
+      },
+      async (machine) => {
+        const ended = machine.exited.then((exit): never => {
+          throw new Error(exit.reason);
+        });
+        ended.catch(() => undefined);
+        await Promise.race([machine.portOpened(portIds.data, signal), ended]);
+      },
+    );
+    return undefined;
+  } catch (error) {
+    // What fails before QEMU is started says nothing about KVM and must not be remembered.
+    if (!started) throw error;
+    return signal.aborted ? `its agent was not there within ${String(probeTimeoutMs / 1000)} s` : messageOf(error);
+  }
 }
 
 /** VMs of an earlier daemon keep their user ids, whether they will be adopted or removed. */

@@ -7,6 +7,8 @@ const mkfsTimeoutMs = 30_000;
 const maxInodes = 1_048_576;
 const minInodes = 65_536;
 const bytesPerInode = 65_536;
+/** mkfs refuses more on a small disk. */
+const minBytesPerInode = 16_384;
 
 /**
  * Makes the disk of a VM's writable layers: a sparse ext4 without journal (it dies with the VM; what
@@ -31,7 +33,8 @@ export async function createScratchDisk(path: string, bytes: number, uid: number
 }
 
 export function mkfsArguments(path: string, bytes: number): string[] {
-  const inodes = Math.min(maxInodes, Math.max(minInodes, Math.ceil(bytes / bytesPerInode)));
+  const wanted = Math.min(maxInodes, Math.max(minInodes, Math.ceil(bytes / bytesPerInode)));
+  const inodes = Math.min(wanted, Math.floor(bytes / minBytesPerInode));
   return [
     '-q',
     '-F',

@@ -45,7 +45,9 @@ export class VmFactory<A extends GuestConnection> {
   }
 
   clone(order: VmOrder, template: TemplateState, signal: AbortSignal): Promise<PodVm<A>> {
-    return this.#make(order, 'clone', signal, (site) => this.#hypervisor.restore(site.spec(order.shape), template, signal));
+    return this.#make(order, 'clone', signal, (site) =>
+      this.#hypervisor.restore(site.spec(order.shape), template, signal),
+    );
   }
 
   /** A machine without a claim to be a pod's: the caller drives and removes it. */

@@ -41,7 +41,13 @@ export async function spawnQemu(jailer: string, args: readonly string[], folder:
     if (child.pid === undefined) throw new AppError('failed-precondition', `start ${jailer}: ${(await exited).reason}`);
     const identity = await identify(child.pid);
     if (!identity) throw new AppError('internal', `vm ${folder.vmId}: ${(await exited).reason}`);
-    return { identity, exited, expectEnd: () => { child.ref(); } };
+    return {
+      identity,
+      exited,
+      expectEnd: () => {
+        child.ref();
+      },
+    };
   } finally {
     await stderr.close();
   }
