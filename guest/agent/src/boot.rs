@@ -12,7 +12,13 @@ const QUIET: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(Moun
 pub fn run() -> io::Result<()> {
     mount("proc", Path::new("/proc"), "proc", QUIET, "")?;
     mount("sysfs", Path::new("/sys"), "sysfs", QUIET, "")?;
-    mount("devtmpfs", Path::new("/dev"), "devtmpfs", MountFlags::NOSUID, "mode=0755")?;
+    mount(
+        "devtmpfs",
+        Path::new("/dev"),
+        "devtmpfs",
+        MountFlags::NOSUID,
+        "mode=0755",
+    )?;
     modules::load_all()?;
     switch_root()?;
     mount_rest()?;
@@ -23,7 +29,13 @@ pub fn run() -> io::Result<()> {
 /// `pivot_root` refuses to leave the initramfs, so everything moves onto a tmpfs first. The files of
 /// the initramfs are deleted: they are memory.
 fn switch_root() -> io::Result<()> {
-    mount("root", Path::new(NEW_ROOT), "tmpfs", MountFlags::NOSUID, "mode=0755,size=16m")?;
+    mount(
+        "root",
+        Path::new(NEW_ROOT),
+        "tmpfs",
+        MountFlags::NOSUID,
+        "mode=0755,size=16m",
+    )?;
     for folder in ["dev", "proc", "sys"] {
         let target = Path::new(NEW_ROOT).join(folder);
         fs::create_dir(&target)?;
@@ -41,13 +53,32 @@ fn mount_rest() -> io::Result<()> {
     let nosuid_nodev = MountFlags::NOSUID | MountFlags::NODEV;
     mount("run", Path::new("/run"), "tmpfs", nosuid_nodev, "mode=0755,size=25%")?;
     mount("tmp", Path::new("/tmp"), "tmpfs", nosuid_nodev, "mode=1777,size=25%")?;
-    mount("devpts", Path::new("/dev/pts"), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, "mode=0620,ptmxmode=0666")?;
+    mount(
+        "devpts",
+        Path::new("/dev/pts"),
+        "devpts",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        "mode=0620,ptmxmode=0666",
+    )?;
     mount("mqueue", Path::new("/dev/mqueue"), "mqueue", QUIET, "")?;
-    mount("cgroup2", Path::new(paths::CGROUP), "cgroup2", QUIET, "nsdelegate,memory_recursiveprot")?;
+    mount(
+        "cgroup2",
+        Path::new(paths::CGROUP),
+        "cgroup2",
+        QUIET,
+        "nsdelegate,memory_recursiveprot",
+    )?;
     fs::remove_file("/dev/ptmx").or_else(ignore_absent)?;
     symlink("pts/ptmx", "/dev/ptmx")?;
     symlink("/proc/self/fd", "/dev/fd").or_else(ignore_present)?;
-    for folder in ["/etc", "/run/kelyfos/etc", paths::SHARE, paths::IMAGES, paths::ROOTFS, paths::SCRATCH] {
+    for folder in [
+        "/etc",
+        "/run/kelyfos/etc",
+        paths::SHARE,
+        paths::IMAGES,
+        paths::ROOTFS,
+        paths::SCRATCH,
+    ] {
         fs::create_dir_all(folder)?;
     }
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
@@ -55,11 +86,19 @@ fn mount_rest() -> io::Result<()> {
 }
 
 fn ignore_absent(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+    if error.kind() == io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 fn ignore_present(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 /// One at a time: a kernel that lacks one controller still gives the others.

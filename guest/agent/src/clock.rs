@@ -13,5 +13,11 @@ pub fn now_ns() -> i64 {
 }
 
 pub fn set_ns(ns: i64) -> Result<()> {
-    clock_settime(ClockId::Realtime, Timespec { tv_sec: ns.div_euclid(NANOS), tv_nsec: ns.rem_euclid(NANOS) })
+    clock_settime(
+        ClockId::Realtime,
+        Timespec {
+            tv_sec: ns.div_euclid(NANOS),
+            tv_nsec: ns.rem_euclid(NANOS),
+        },
+    )
 }

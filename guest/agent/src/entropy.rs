@@ -18,7 +18,11 @@ struct PoolInfo {
 
 /// Credits the seed and makes the generator start afresh from it. Longer seeds are cut.
 pub fn reseed(seed: &[u8]) -> io::Result<()> {
-    let mut info = PoolInfo { entropy_bits: 0, bytes: 0, seed: [0; MAX_BYTES] };
+    let mut info = PoolInfo {
+        entropy_bits: 0,
+        bytes: 0,
+        seed: [0; MAX_BYTES],
+    };
     let length = seed.len().min(MAX_BYTES);
     info.seed[..length].copy_from_slice(&seed[..length]);
     info.bytes = i32::try_from(length).unwrap_or(0);
@@ -34,9 +38,17 @@ pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     // SAFETY: writes at most N bytes into `bytes`. Requests of up to 256 bytes are never cut short.
     let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
-    if usize::try_from(count) == Ok(N) { Ok(bytes) } else { Err(io::Error::last_os_error()) }
+    if usize::try_from(count) == Ok(N) {
+        Ok(bytes)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

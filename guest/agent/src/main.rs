@@ -45,6 +45,9 @@ fn main() -> ExitCode {
 fn run() -> io::Result<()> {
     boot::run()?;
     // One thread for everything that does not block the kernel: containers are forked from it.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(16).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(16)
+        .build()?;
     runtime.block_on(async { tokio::spawn(server::serve()).await.map_err(io::Error::other)? })
 }

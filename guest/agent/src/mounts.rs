@@ -6,7 +6,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 /// Makes the mount point and mounts on it.
 pub fn mount(source: &str, target: &Path, kind: &str, flags: MountFlags, data: &str) -> io::Result<()> {
-    let explain = |error: io::Error| io::Error::new(error.kind(), format!("mount {kind} at {}: {error}", target.display()));
+    let explain =
+        |error: io::Error| io::Error::new(error.kind(), format!("mount {kind} at {}: {error}", target.display()));
     fs::create_dir_all(target).map_err(explain)?;
     let data = CString::new(data)?;
     rustix::mount::mount(source, target, kind, flags, data.as_c_str()).map_err(|error| explain(error.into()))
@@ -18,7 +19,10 @@ pub fn unmount(target: &Path, flags: UnmountFlags) -> io::Result<()> {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
         Err(error) => {
             let error = io::Error::from(error);
-            Err(io::Error::new(error.kind(), format!("unmount {}: {error}", target.display())))
+            Err(io::Error::new(
+                error.kind(),
+                format!("unmount {}: {error}", target.display()),
+            ))
         }
     }
 }

@@ -56,15 +56,26 @@ impl Port {
         epoll::add(&edges, &port, epoll::EventData::new_u64(0), flags)?;
         // SAFETY: an OwnedFd gives the same open descriptor for as long as it lives.
         let edges = unsafe { AsyncFd::register_with_interest(edges, Interest::READABLE) }.map_err(io::Error::from)?;
-        Ok(Self { port, edges, wakers: Mutex::default() })
+        Ok(Self {
+            port,
+            edges,
+            wakers: Mutex::default(),
+        })
     }
 
     /// Passes edges on to whoever waits; has to run beside every use of the port.
     pub async fn watch(&self) -> io::Result<()> {
         loop {
             let mut ready = self.edges.readable().await?;
-            let mut event = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
-            epoll::wait(self.edges.get_ref(), event.as_mut_slice(), Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+            let mut event = [epoll::Event {
+                flags: epoll::EventFlags::empty(),
+                data: epoll::EventData::new_u64(0),
+            }];
+            epoll::wait(
+                self.edges.get_ref(),
+                event.as_mut_slice(),
+                Some(&Timespec { tv_sec: 0, tv_nsec: 0 }),
+            )?;
             ready.clear_ready();
             self.wake();
         }
@@ -120,7 +131,10 @@ fn open_device(name: &str, patience: Duration) -> io::Result<OwnedFd> {
             return Ok(rustix::fs::open(Path::new("/dev").join(device), flags, Mode::empty())?);
         }
         if Instant::now() >= deadline {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no virtio-serial port is named {name}")));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no virtio-serial port is named {name}"),
+            ));
         }
         thread::sleep(Duration::from_millis(1));
     }

@@ -25,7 +25,11 @@ impl Frames {
     /// The nonce of the newest frame that is complete with these bytes.
     pub fn push(&mut self, bytes: &[u8]) -> Option<Nonce> {
         self.window.extend_from_slice(bytes);
-        let newest = self.window.windows(FRAME_BYTES).rev().find_map(|it| it.strip_prefix(MAGIC)?.try_into().ok());
+        let newest = self
+            .window
+            .windows(FRAME_BYTES)
+            .rev()
+            .find_map(|it| it.strip_prefix(MAGIC)?.try_into().ok());
         keep_last(&mut self.window, FRAME_BYTES - 1);
         newest
     }
@@ -42,7 +46,10 @@ impl Search {
     /// `tail` is the end of what was already read from the data port: the nonce may have overtaken
     /// the frame that announces it.
     pub fn new(nonce: Nonce, tail: &Tail) -> Self {
-        Self { nonce, window: tail.0.clone() }
+        Self {
+            nonce,
+            window: tail.0.clone(),
+        }
     }
 
     /// Once the nonce is there: the bytes that follow it.
@@ -63,7 +70,8 @@ pub struct Tail(Vec<u8>);
 
 impl Tail {
     pub fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(NONCE_BYTES)..]);
+        self.0
+            .extend_from_slice(&bytes[bytes.len().saturating_sub(NONCE_BYTES)..]);
         keep_last(&mut self.0, NONCE_BYTES);
     }
 }

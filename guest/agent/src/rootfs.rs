@@ -88,17 +88,19 @@ impl RootFs {
     /// Unknown ids are fine.
     pub fn unmount(&self, container_id: &str) -> Result<(), RootFsError> {
         let mut state = self.state();
-        let Some(image_disk) = state.images.get(container_id).cloned() else { return Ok(()) };
+        let Some(image_disk) = state.images.get(container_id).cloned() else {
+            return Ok(());
+        };
         remove_overlay(container_id)?;
         state.images.remove(container_id);
         state.release_image(&image_disk)
     }
 
-    pub fn usage(&self, container_id: &str) -> Result<LayerUsage, RootFsError> {
+    pub fn usage(&self, container_id: &str) -> LayerUsage {
         if !self.state().images.contains_key(container_id) {
-            return Ok(LayerUsage::default());
+            return LayerUsage::default();
         }
-        step("measure the writable layer", usage_of(&layer(container_id).join("upper")))
+        usage_of(&layer(container_id).join("upper"))
     }
 
     /// Brings the scratch disk into a consistent state; nothing can be mounted on it afterwards.
@@ -110,7 +112,10 @@ impl RootFs {
         if state.scratch_is_mounted {
             // What is still open keeps it busy; then at least nothing more is written.
             let target = Path::new(paths::SCRATCH);
-            step("unmount scratch", mounts::unmount(target, UnmountFlags::empty()).or_else(|_| remount_readonly(target)))?;
+            step(
+                "unmount scratch",
+                mounts::unmount(target, UnmountFlags::empty()).or_else(|_| remount_readonly(target)),
+            )?;
             state.scratch_is_mounted = false;
         }
         Ok(())
@@ -129,7 +134,10 @@ impl State {
         let device = disks::find(SCRATCH_SERIAL)?;
         let flags = MountFlags::NOATIME | MountFlags::NODEV;
         // NODEV is no loss: overlay decides by its own flags.
-        step("scratch disk", mounts::mount(&device.to_string_lossy(), Path::new(paths::SCRATCH), "ext4", flags, ""))?;
+        step(
+            "scratch disk",
+            mounts::mount(&device.to_string_lossy(), Path::new(paths::SCRATCH), "ext4", flags, ""),
+        )?;
         self.scratch_is_mounted = true;
         Ok(())
     }
@@ -141,7 +149,10 @@ impl State {
         if self.images.values().all(|it| it != disk) {
             let name = format!("image disk {disk}");
             step(&name, forget_cache(&device))?;
-            step(&name, mounts::mount(&device.to_string_lossy(), &target, "erofs", MountFlags::RDONLY, ""))?;
+            step(
+                &name,
+                mounts::mount(&device.to_string_lossy(), &target, "erofs", MountFlags::RDONLY, ""),
+            )?;
         }
         Ok(target)
     }
@@ -151,7 +162,10 @@ impl State {
             return Ok(());
         }
         let target = image_folder(disk);
-        step(&format!("image disk {disk}"), mounts::unmount(&target, UnmountFlags::empty()).and_then(|()| remove_folder(&target)))
+        step(
+            &format!("image disk {disk}"),
+            mounts::unmount(&target, UnmountFlags::empty()).and_then(|()| remove_folder(&target)),
+        )
     }
 }
 
@@ -185,7 +199,10 @@ fn mount_overlay(container_id: &str, image: &Path) -> Result<PathBuf, RootFsErro
         upper.display(),
         work.display()
     );
-    let result = step(&name, mounts::mount("overlay", &merged, "overlay", MountFlags::empty(), &options));
+    let result = step(
+        &name,
+        mounts::mount("overlay", &merged, "overlay", MountFlags::empty(), &options),
+    );
     if result.is_err() {
         step(&name, remove_tree(&layer))?;
     }
@@ -201,7 +218,10 @@ fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
 fn remove_overlay(container_id: &str) -> Result<(), RootFsError> {
     let name = format!("root file system of container {container_id}");
     let merged = merged(container_id);
-    step(&name, mounts::unmount(&merged, UnmountFlags::empty()).and_then(|()| remove_folder(&merged)))?;
+    step(
+        &name,
+        mounts::unmount(&merged, UnmountFlags::empty()).and_then(|()| remove_folder(&merged)),
+    )?;
     if let Err(error) = remove_tree(&layer(container_id)) {
         // e.g. files that the container has made immutable; the whole disk goes with the pod.
         log!("writable layer of container {container_id} stays behind: {error}");
@@ -213,7 +233,11 @@ fn forget_cache(device: &Path) -> io::Result<()> {
     let file = fs::File::open(device)?;
     // SAFETY: takes no argument and touches no memory of this process.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), BLKFLSBUF, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn remount_readonly(target: &Path) -> io::Result<()> {
@@ -229,16 +253,22 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 }
 
 fn ignore_absent(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+    if error.kind() == io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 /// Blocks in use and number of files below a folder, without following links.
-fn usage_of(folder: &Path) -> io::Result<LayerUsage> {
+fn usage_of(folder: &Path) -> LayerUsage {
     let mut usage = LayerUsage::default();
     let mut pending = vec![folder.to_owned()];
     while let Some(folder) = pending.pop() {
         // A running container may delete what is being counted.
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let Ok(attributes) = entry.metadata() else { continue };
             usage.inodes += 1;
@@ -248,9 +278,12 @@ fn usage_of(folder: &Path) -> io::Result<LayerUsage> {
             }
         }
     }
-    Ok(usage)
+    usage
 }
 
 fn step<T>(name: &str, result: io::Result<T>) -> Result<T, RootFsError> {
-    result.map_err(|source| RootFsError::Step { step: name.to_owned(), source })
+    result.map_err(|source| RootFsError::Step {
+        step: name.to_owned(),
+        source,
+    })
 }

@@ -67,13 +67,19 @@ impl Sandbox {
         check(request)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.apply(request, &plan)?;
-        Ok(ConfigureSandboxResponse { clock_ns: clock::now_ns() })
+        Ok(ConfigureSandboxResponse {
+            clock_ns: clock::now_ns(),
+        })
     }
 
     /// Empty before the first configuration: the kernel makes the id when it is first read, and one
     /// that was made in a template would be shared by all clones.
     pub fn boot_id(&self) -> String {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).boot_id.clone()
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .boot_id
+            .clone()
     }
 }
 
@@ -85,10 +91,22 @@ impl State {
         }
         step("boot id", self.read_boot_id())?;
         step("machine id", pod_files::write_machine_id(&request.machine_id))?;
-        step("host name", rustix::system::sethostname(request.hostname.as_bytes()).map_err(Into::into))?;
-        step("domain name", rustix::system::setdomainname(request.domainname.as_bytes()).map_err(Into::into))?;
-        step("hosts", pod_files::write_identity(&request.hostname, &request.domainname, &plan.addresses()))?;
-        step("DNS", pod_files::write_resolver(request.dns.as_ref().unwrap_or(&Dns::default())))?;
+        step(
+            "host name",
+            rustix::system::sethostname(request.hostname.as_bytes()).map_err(Into::into),
+        )?;
+        step(
+            "domain name",
+            rustix::system::setdomainname(request.domainname.as_bytes()).map_err(Into::into),
+        )?;
+        step(
+            "hosts",
+            pod_files::write_identity(&request.hostname, &request.domainname, &plan.addresses()),
+        )?;
+        step(
+            "DNS",
+            pod_files::write_resolver(request.dns.as_ref().unwrap_or(&Dns::default())),
+        )?;
         step("network", self.network.apply(plan))?;
         self.set_sysctls(&request.sysctls)?;
         step("shared memory", mount_shm(request.shm_size_bytes))?;
@@ -118,7 +136,11 @@ impl State {
 
 /// A fresh one each time: nothing of a rehearsal is left in it.
 fn mount_shm(wanted_bytes: i64) -> io::Result<()> {
-    let bytes = if wanted_bytes == 0 { DEFAULT_SHM_BYTES } else { wanted_bytes };
+    let bytes = if wanted_bytes == 0 {
+        DEFAULT_SHM_BYTES
+    } else {
+        wanted_bytes
+    };
     let target = Path::new(paths::POD_SHM);
     mounts::unmount(target, UnmountFlags::DETACH)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -126,7 +148,12 @@ fn mount_shm(wanted_bytes: i64) -> io::Result<()> {
 }
 
 fn check(request: &ConfigureSandboxRequest) -> Result<(), ConfigureError> {
-    let fail = |field: &str, reason: &str| Err(ConfigureError::Field { field: field.to_owned(), reason: reason.to_owned() });
+    let fail = |field: &str, reason: &str| {
+        Err(ConfigureError::Field {
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+        })
+    };
     if !(entropy::MIN_BYTES..=entropy::MAX_BYTES).contains(&request.entropy.len()) {
         return fail("entropy", "must have 32 to 512 bytes");
     }
@@ -135,13 +162,24 @@ fn check(request: &ConfigureSandboxRequest) -> Result<(), ConfigureError> {
         return fail("machine_id", "must have 32 lower-case hexadecimal digits");
     }
     for (field, name) in [("hostname", &request.hostname), ("domainname", &request.domainname)] {
-        if name.len() > 64 || !name.bytes().all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it)) {
-            return fail(field, "must have at most 64 letters, digits, dots, dashes and underscores");
+        if name.len() > 64
+            || !name
+                .bytes()
+                .all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it))
+        {
+            return fail(
+                field,
+                "must have at most 64 letters, digits, dots, dashes and underscores",
+            );
         }
     }
     let plain = |it: &&String| !it.is_empty() && it.bytes().all(|it| it.is_ascii_graphic());
     if let Some(dns) = &request.dns {
-        for (field, list) in [("dns.servers", &dns.servers), ("dns.searches", &dns.searches), ("dns.options", &dns.options)] {
+        for (field, list) in [
+            ("dns.servers", &dns.servers),
+            ("dns.searches", &dns.searches),
+            ("dns.options", &dns.options),
+        ] {
             if list.iter().any(|it| !plain(&it)) {
                 return fail(field, "must be words without white space");
             }
@@ -160,7 +198,10 @@ fn check(request: &ConfigureSandboxRequest) -> Result<(), ConfigureError> {
 }
 
 fn step<T>(name: &str, result: io::Result<T>) -> Result<T, ConfigureError> {
-    result.map_err(|source| ConfigureError::Step { step: name.to_owned(), source })
+    result.map_err(|source| ConfigureError::Step {
+        step: name.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -168,7 +209,11 @@ mod tests {
     use super::*;
 
     fn valid() -> ConfigureSandboxRequest {
-        ConfigureSandboxRequest { entropy: vec![1; 32].into(), machine_id: "0".repeat(32), ..Default::default() }
+        ConfigureSandboxRequest {
+            entropy: vec![1; 32].into(),
+            machine_id: "0".repeat(32),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -181,7 +226,13 @@ mod tests {
         let field = |change: &dyn Fn(&mut ConfigureSandboxRequest)| {
             let mut request = valid();
             change(&mut request);
-            check(&request).unwrap_err().to_string().split(':').next().unwrap_or_default().to_owned()
+            check(&request)
+                .unwrap_err()
+                .to_string()
+                .split(':')
+                .next()
+                .unwrap_or_default()
+                .to_owned()
         };
         assert_eq!(field(&|it| it.entropy = vec![1; 31].into()), "entropy");
         assert_eq!(field(&|it| it.entropy = vec![1; 513].into()), "entropy");
@@ -192,7 +243,10 @@ mod tests {
         assert_eq!(field(&|it| it.clock_ns = -1), "clock_ns");
         assert_eq!(field(&|it| it.shm_size_bytes = -1), "shm_size_bytes");
         assert_eq!(field(&|it| it.share_tag = "a,b c".to_owned()), "share_tag");
-        let dns = Dns { servers: vec!["1.1.1.1\noptions x".to_owned()], ..Default::default() };
+        let dns = Dns {
+            servers: vec!["1.1.1.1\noptions x".to_owned()],
+            ..Default::default()
+        };
         assert_eq!(field(&move |it| it.dns = Some(dns.clone())), "dns.servers");
     }
 }

@@ -8,12 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::{
-    container::Containers,
-    context::Context,
-    log,
-    port::Port,
-    proto::agent_server::AgentServer,
-    service::Service,
+    container::Containers, context::Context, log, port::Port, proto::agent_server::AgentServer, service::Service,
     session::Line,
 };
 

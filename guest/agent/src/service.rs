@@ -9,9 +9,7 @@ use crate::{
     clock,
     container::Containers,
     context::Context,
-    entropy,
-    maintenance,
-    pod_files,
+    entropy, maintenance, pod_files,
     proto::{self, agent_server::Agent},
 };
 
@@ -37,14 +35,20 @@ impl Service {
 async fn complete<T: Send + 'static>(
     call: impl Future<Output = Result<T, Status>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
-    tokio::spawn(call).await.map_err(|error| Status::internal(error.to_string()))?.map(Response::new)
+    tokio::spawn(call)
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?
+        .map(Response::new)
 }
 
 /// For work that waits in the kernel.
 async fn complete_blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, Status> + Send + 'static,
 ) -> Result<Response<T>, Status> {
-    tokio::task::spawn_blocking(call).await.map_err(|error| Status::internal(error.to_string()))?.map(Response::new)
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?
+        .map(Response::new)
 }
 
 #[tonic::async_trait]
@@ -61,7 +65,10 @@ impl Agent for Service {
             boot_id: self.context.sandbox.boot_id(),
             machine_id: pod_files::machine_id(),
             clock_ns: clock::now_ns(),
-            random: entropy::random::<32>().map_err(|error| Status::internal(format!("getrandom: {error}")))?.to_vec().into(),
+            random: entropy::random::<32>()
+                .map_err(|error| Status::internal(format!("getrandom: {error}")))?
+                .to_vec()
+                .into(),
         }))
     }
 
@@ -124,7 +131,10 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<proto::WriteStdinRequest>>,
     ) -> Result<Response<proto::WriteStdinResponse>, Status> {
-        self.containers.write_stdin(request.into_inner()).await.map(Response::new)
+        self.containers
+            .write_stdin(request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn resize_tty(

@@ -11,8 +11,13 @@ const PROC_SYS: &str = "/proc/sys";
 
 /// Sets a parameter and returns the value it had before.
 pub fn set(name: &str, value: &str) -> io::Result<String> {
-    let path = path_of(name).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the name of a kernel parameter"))?;
-    let root = rustix::fs::open(PROC_SYS, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let path = path_of(name)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the name of a kernel parameter"))?;
+    let root = rustix::fs::open(
+        PROC_SYS,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let open = |flags| {
         // Nothing below /proc/sys is a way out of it.
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
@@ -41,7 +46,9 @@ fn path_of(name: &str) -> Option<String> {
     let plain = |part: &str| {
         !part.is_empty()
             && part.bytes().any(|it| it != b'.')
-            && part.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.:@".contains(&it))
+            && part
+                .bytes()
+                .all(|it| it.is_ascii_alphanumeric() || b"-_.:@".contains(&it))
     };
     (name.len() <= 256 && path.split('/').all(plain)).then_some(path)
 }
@@ -53,12 +60,27 @@ mod tests {
     #[test]
     fn turns_names_into_paths() {
         assert_eq!(path_of("net.ipv4.ip_forward").as_deref(), Some("net/ipv4/ip_forward"));
-        assert_eq!(path_of("net.ipv4.conf.eth0/100.forwarding").as_deref(), Some("net/ipv4/conf/eth0.100/forwarding"));
+        assert_eq!(
+            path_of("net.ipv4.conf.eth0/100.forwarding").as_deref(),
+            Some("net/ipv4/conf/eth0.100/forwarding")
+        );
     }
 
     #[test]
     fn refuses_what_leads_elsewhere() {
-        for name in ["", ".", "..", "net..ipv4", ".net", "net.", "net.//.ipv4", "a.//", "net ipv4", "net\0", "net\n.x"] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "net..ipv4",
+            ".net",
+            "net.",
+            "net.//.ipv4",
+            "a.//",
+            "net ipv4",
+            "net\0",
+            "net\n.x",
+        ] {
             assert_eq!(path_of(name), None, "{name:?}");
         }
     }

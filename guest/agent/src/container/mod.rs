@@ -281,7 +281,7 @@ impl Containers {
             id: container.id.clone(),
         };
         let collected = tokio::task::spawn_blocking(move || {
-            let layer = rootfs.usage(&container.id)?;
+            let layer = rootfs.usage(&container.id);
             let failed = |source| ContainerError::Io {
                 id: container.id.clone(),
                 step: "read its statistics",

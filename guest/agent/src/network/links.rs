@@ -16,7 +16,9 @@ pub fn nics() -> io::Result<Vec<String>> {
     for entry in fs::read_dir(NET)? {
         let entry = entry?;
         // e.g. /sys/devices/pci0000:00/0000:00:03.0/virtio1; lo has none.
-        let Ok(device) = fs::canonicalize(entry.path().join("device")) else { continue };
+        let Ok(device) = fs::canonicalize(entry.path().join("device")) else {
+            continue;
+        };
         if let Ok(name) = entry.file_name().into_string() {
             found.push((device, name));
         }

@@ -62,24 +62,29 @@ impl Network {
     pub fn apply(&mut self, plan: &Plan) -> io::Result<()> {
         let mut netlink = Netlink::open()?;
         self.revert(&mut netlink, plan);
-        netlink.request(&link("lo", IFF_UP)?).map_err(|error| step("set lo up", &error))?;
+        netlink
+            .request(&link("lo", IFF_UP)?)
+            .map_err(|error| step("set lo up", &error))?;
         let nics = links::nics()?;
         for interface in &plan.interfaces {
-            self.configure(&mut netlink, interface, &nics).map_err(|error| step(&format!("interface {}", interface.name), &error))?;
+            self.configure(&mut netlink, interface, &nics)
+                .map_err(|error| step(&format!("interface {}", interface.name), &error))?;
         }
         for it in &plan.routes {
             let message = route(it).map_err(|error| step(&describe(it), &error))?;
-            self.make(&mut netlink, message, RTM_DELROUTE).map_err(|error| step(&describe(it), &error))?;
+            self.make(&mut netlink, &message, RTM_DELROUTE)
+                .map_err(|error| step(&describe(it), &error))?;
         }
         for it in &plan.neighbours {
             let message = neighbour(it)?;
-            self.make(&mut netlink, message, RTM_DELNEIGH).map_err(|error| step(&format!("neighbour {}", it.address), &error))?;
+            self.make(&mut netlink, &message, RTM_DELNEIGH)
+                .map_err(|error| step(&format!("neighbour {}", it.address), &error))?;
         }
         Ok(())
     }
 
-    fn make(&mut self, netlink: &mut Netlink, message: Message, inverse: u16) -> io::Result<()> {
-        netlink.request(&message)?;
+    fn make(&mut self, netlink: &mut Netlink, message: &Message, inverse: u16) -> io::Result<()> {
+        netlink.request(message)?;
         self.undo.push(message.inverse(inverse));
         Ok(())
     }
@@ -101,7 +106,9 @@ impl Network {
 
     fn configure(&mut self, netlink: &mut Netlink, interface: &Interface, nics: &[String]) -> io::Result<()> {
         let position = usize::try_from(interface.nic).unwrap_or(usize::MAX);
-        let current = nics.get(position).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no network device {position}")))?;
+        let current = nics
+            .get(position)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no network device {position}")))?;
         let index = links::index_of(current)?;
         let name = &interface.name;
         if current != name {
@@ -109,17 +116,22 @@ impl Network {
         }
         if let Some(mac) = interface.mac {
             let message = link_message(index, 0, 0).with(IFLA_ADDRESS, &mac);
-            netlink.request(&message).map_err(|error| step("set the MAC address", &error))?;
+            netlink
+                .request(&message)
+                .map_err(|error| step("set the MAC address", &error))?;
         }
         if interface.mtu != 0 {
             let message = link_message(index, 0, 0).with(IFLA_MTU, &interface.mtu.to_ne_bytes());
             netlink.request(&message).map_err(|error| step("set the MTU", &error))?;
         }
         quiet_ipv6(name);
-        netlink.request(&link_message(index, IFF_UP, IFF_UP)).map_err(|error| step("set up", &error))?;
+        netlink
+            .request(&link_message(index, IFF_UP, IFF_UP))
+            .map_err(|error| step("set up", &error))?;
         self.up.push(name.clone());
         for cidr in addresses_of(interface) {
-            self.make(netlink, address(index, cidr), RTM_DELADDR).map_err(|error| step(&format!("add {}", cidr.address), &error))?;
+            self.make(netlink, &address(index, cidr), RTM_DELADDR)
+                .map_err(|error| step(&format!("add {}", cidr.address), &error))?;
         }
         Ok(())
     }
@@ -140,9 +152,13 @@ fn quiet_ipv6(name: &str) {
 /// The wanted addresses, and for IPv6 the link-local one that neighbour discovery needs.
 fn addresses_of(interface: &Interface) -> Vec<Cidr> {
     let mut all = interface.addresses.clone();
-    let needs_link_local = all.iter().any(|it| it.address.is_ipv6()) && !all.iter().any(|it| is_link_local(&it.address));
+    let needs_link_local =
+        all.iter().any(|it| it.address.is_ipv6()) && !all.iter().any(|it| is_link_local(&it.address));
     if let (true, Some(mac)) = (needs_link_local, interface.mac) {
-        all.push(Cidr { address: IpAddr::V6(link_local(mac)), prefix: 64 });
+        all.push(Cidr {
+            address: IpAddr::V6(link_local(mac)),
+            prefix: 64,
+        });
     }
     all
 }
@@ -150,7 +166,16 @@ fn addresses_of(interface: &Interface) -> Vec<Cidr> {
 fn link_local(mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
     let pair = |high, low| u16::from_be_bytes([high, low]);
-    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+    Ipv6Addr::new(
+        0xfe80,
+        0,
+        0,
+        0,
+        pair(a ^ 2, b),
+        pair(c, 0xff),
+        pair(0xfe, d),
+        pair(e, f),
+    )
 }
 
 /// A name that another device holds is taken from it: that device is given its own later, or none.
@@ -173,7 +198,13 @@ fn link(name: &str, flags: u32) -> io::Result<Message> {
 
 /// `struct ifinfomsg`
 fn link_message(index: u32, flags: u32, change: u32) -> Message {
-    let header = [0u32.to_ne_bytes(), index.to_ne_bytes(), flags.to_ne_bytes(), change.to_ne_bytes()].concat();
+    let header = [
+        0u32.to_ne_bytes(),
+        index.to_ne_bytes(),
+        flags.to_ne_bytes(),
+        change.to_ne_bytes(),
+    ]
+    .concat();
     Message::new(RTM_SETLINK, 0, &header)
 }
 
@@ -181,8 +212,14 @@ fn link_message(index: u32, flags: u32, change: u32) -> Message {
 fn address(index: u32, cidr: Cidr) -> Message {
     let scope = if is_link_local(&cidr.address) { 253 } else { 0 };
     let bytes = octets(cidr.address);
-    let header = [&[family(cidr.address), cidr.prefix, IFA_F_NODAD, scope], index.to_ne_bytes().as_slice()].concat();
-    let message = Message::new(RTM_NEWADDR, SET, &header).with(IFA_LOCAL, &bytes).with(IFA_ADDRESS, &bytes);
+    let header = [
+        &[family(cidr.address), cidr.prefix, IFA_F_NODAD, scope],
+        index.to_ne_bytes().as_slice(),
+    ]
+    .concat();
+    let message = Message::new(RTM_NEWADDR, SET, &header)
+        .with(IFA_LOCAL, &bytes)
+        .with(IFA_ADDRESS, &bytes);
     match cidr.address {
         IpAddr::V4(it) if cidr.prefix < 31 => {
             let broadcast = it.to_bits() | (u32::MAX >> cidr.prefix);
@@ -212,14 +249,22 @@ fn route(it: &Route) -> io::Result<Message> {
             message.with(RTA_GATEWAY, &octets(gateway))
         } else {
             // `struct rtvia`: an IPv4 route by way of an IPv6 neighbour.
-            message.with(RTA_VIA, &[&u16::from(family(gateway)).to_ne_bytes(), octets(gateway).as_slice()].concat())
+            message.with(
+                RTA_VIA,
+                &[&u16::from(family(gateway)).to_ne_bytes(), octets(gateway).as_slice()].concat(),
+            )
         };
     }
     if let Some(source) = it.source {
         message = message.with(RTA_PREFSRC, &octets(source));
     }
     if it.mtu != 0 {
-        let metrics = [8u16.to_ne_bytes().as_slice(), &RTAX_MTU.to_ne_bytes(), &it.mtu.to_ne_bytes()].concat();
+        let metrics = [
+            8u16.to_ne_bytes().as_slice(),
+            &RTAX_MTU.to_ne_bytes(),
+            &it.mtu.to_ne_bytes(),
+        ]
+        .concat();
         message = message.with(RTA_METRICS, &metrics);
     }
     Ok(message)
@@ -235,7 +280,9 @@ fn neighbour(it: &Neighbour) -> io::Result<Message> {
         &[0, 0],
     ]
     .concat();
-    Ok(Message::new(RTM_NEWNEIGH, SET, &header).with(NDA_DST, &octets(it.address)).with(NDA_LLADDR, &it.mac))
+    Ok(Message::new(RTM_NEWNEIGH, SET, &header)
+        .with(NDA_DST, &octets(it.address))
+        .with(NDA_LLADDR, &it.mac))
 }
 
 /// The kernel refuses a destination that has bits behind its prefix.
@@ -261,7 +308,10 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 fn describe(route: &Route) -> String {
     let gateway = route.gateway.map(|it| format!(" via {it}")).unwrap_or_default();
-    format!("route {}/{}{gateway}", route.destination.address, route.destination.prefix)
+    format!(
+        "route {}/{}{gateway}",
+        route.destination.address, route.destination.prefix
+    )
 }
 
 fn step(what: &str, error: &io::Error) -> io::Error {
@@ -274,7 +324,10 @@ mod tests {
 
     #[test]
     fn derives_the_link_local_address() {
-        assert_eq!(link_local([0x52, 0x54, 0, 0x12, 0x34, 0x56]).to_string(), "fe80::5054:ff:fe12:3456");
+        assert_eq!(
+            link_local([0x52, 0x54, 0, 0x12, 0x34, 0x56]).to_string(),
+            "fe80::5054:ff:fe12:3456"
+        );
     }
 
     #[test]
@@ -283,7 +336,13 @@ mod tests {
             name: "eth0".to_owned(),
             mac: Some([2, 0, 0, 0, 0, 1]),
             mtu: 0,
-            addresses: addresses.iter().map(|it| Cidr { address: it.parse().unwrap(), prefix: 64 }).collect(),
+            addresses: addresses
+                .iter()
+                .map(|it| Cidr {
+                    address: it.parse().unwrap(),
+                    prefix: 64,
+                })
+                .collect(),
             nic: 0,
         };
         assert_eq!(addresses_of(&interface(&["10.0.0.1"])).len(), 1);
@@ -293,7 +352,13 @@ mod tests {
 
     #[test]
     fn clears_bits_behind_the_prefix() {
-        let masked = |text: &str, prefix| network(Cidr { address: text.parse().unwrap(), prefix }).to_string();
+        let masked = |text: &str, prefix| {
+            network(Cidr {
+                address: text.parse().unwrap(),
+                prefix,
+            })
+            .to_string()
+        };
         assert_eq!(masked("10.1.2.3", 24), "10.1.2.0");
         assert_eq!(masked("10.1.2.3", 0), "0.0.0.0");
         assert_eq!(masked("10.1.2.3", 32), "10.1.2.3");

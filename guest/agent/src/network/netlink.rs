@@ -21,7 +21,11 @@ pub struct Message {
 
 impl Message {
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
-        Self { kind, flags, body: header.to_vec() }
+        Self {
+            kind,
+            flags,
+            body: header.to_vec(),
+        }
     }
 
     #[must_use]
@@ -43,7 +47,11 @@ impl Message {
     /// The message that takes back what this one makes.
     #[must_use]
     pub fn inverse(&self, kind: u16) -> Self {
-        Self { kind, flags: 0, body: self.body.clone() }
+        Self {
+            kind,
+            flags: 0,
+            body: self.body.clone(),
+        }
     }
 
     fn encode(&self, sequence: u32) -> Vec<u8> {
@@ -80,7 +88,11 @@ impl Netlink {
         loop {
             let (_, length) = recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())?;
             if let Some(error) = acknowledgement(&buffer[..length.min(8192)], self.sequence) {
-                return if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-error)) };
+                return if error == 0 {
+                    Ok(())
+                } else {
+                    Err(io::Error::from_raw_os_error(-error))
+                };
             }
         }
     }
@@ -109,10 +121,15 @@ mod tests {
 
     #[test]
     fn pads_attributes() {
-        let message = Message::new(16, 0, &[1, 2, 3, 4]).with(3, b"eth0\0").with_if(false, 9, b"no");
+        let message = Message::new(16, 0, &[1, 2, 3, 4])
+            .with(3, b"eth0\0")
+            .with_if(false, 9, b"no");
         let bytes = message.encode(7);
         assert_eq!(u32_at(&bytes, 0), Some(16 + 4 + 12));
-        assert_eq!(&bytes[16..], [1, 2, 3, 4, 9, 0, 3, 0, b'e', b't', b'h', b'0', 0, 0, 0, 0]);
+        assert_eq!(
+            &bytes[16..],
+            [1, 2, 3, 4, 9, 0, 3, 0, b'e', b't', b'h', b'0', 0, 0, 0, 0]
+        );
         assert_eq!(bytes.len() % 4, 0);
     }
 
@@ -138,6 +155,9 @@ mod tests {
         // No such interface; what matters is that the kernel understood the question.
         let header = [0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0];
         let error = netlink.request(&Message::new(19, 0, &header)).unwrap_err();
-        assert!([libc::ENODEV, libc::EPERM].contains(&error.raw_os_error().unwrap()), "{error}");
+        assert!(
+            [libc::ENODEV, libc::EPERM].contains(&error.raw_os_error().unwrap()),
+            "{error}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The network part of a ConfigureSandbox request, checked and typed.
+//! The network part of a `ConfigureSandbox` request, checked and typed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -77,7 +77,8 @@ impl Plan {
             });
         }
         // A gateway must be reachable by a route that is there already: on-link ones come first.
-        plan.routes.sort_by_key(|it| (it.gateway.is_some(), std::cmp::Reverse(it.destination.prefix)));
+        plan.routes
+            .sort_by_key(|it| (it.gateway.is_some(), std::cmp::Reverse(it.destination.prefix)));
         Ok(plan)
     }
 
@@ -124,11 +125,19 @@ fn route(it: &proto::Route, field: &str) -> Result<Route, Invalid> {
 }
 
 fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Result<Option<T>, Invalid> {
-    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse(text).map(Some)
+    }
 }
 
 fn invalid(field: &str, value: &str, expected: &'static str) -> Invalid {
-    Invalid { field: field.to_owned(), value: value.chars().take(80).collect(), expected }
+    Invalid {
+        field: field.to_owned(),
+        value: value.chars().take(80).collect(),
+        expected,
+    }
 }
 
 /// What the kernel takes as a name, and nothing that is special in a path.
@@ -139,7 +148,11 @@ fn interface_name(text: &str, field: &str) -> Result<String, Invalid> {
         && text != ".."
         && text != "all"
         && text != "default";
-    if good { Ok(text.to_owned()) } else { Err(invalid(field, text, "the name of an interface")) }
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(invalid(field, text, "the name of an interface"))
+    }
 }
 
 fn address(text: &str, field: &str) -> Result<IpAddr, Invalid> {
@@ -151,7 +164,11 @@ fn cidr(text: &str, field: &str) -> Result<Cidr, Invalid> {
         let (address, prefix) = text.split_once('/')?;
         let address: IpAddr = address.parse().ok()?;
         let prefix: u8 = prefix.parse().ok()?;
-        let most = if address.is_ipv4() { Ipv4Addr::BITS } else { Ipv6Addr::BITS };
+        let most = if address.is_ipv4() {
+            Ipv4Addr::BITS
+        } else {
+            Ipv6Addr::BITS
+        };
         (u32::from(prefix) <= most).then_some(Cidr { address, prefix })
     };
     parse().ok_or_else(|| invalid(field, text, "an address with prefix length"))
@@ -162,7 +179,9 @@ fn mac(text: &str, field: &str) -> Result<Mac, Invalid> {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|it| it.len() == 2 && it.bytes().all(|it| it.is_ascii_hexdigit()))?;
+            let part = parts
+                .next()
+                .filter(|it| it.len() == 2 && it.bytes().all(|it| it.is_ascii_hexdigit()))?;
             *byte = u8::from_str_radix(part, 16).ok()?;
         }
         // A group address cannot belong to an interface.
@@ -177,9 +196,24 @@ mod tests {
 
     #[test]
     fn parses_addresses() {
-        assert_eq!(cidr("10.1.2.3/24", "f"), Ok(Cidr { address: "10.1.2.3".parse().unwrap(), prefix: 24 }));
+        assert_eq!(
+            cidr("10.1.2.3/24", "f"),
+            Ok(Cidr {
+                address: "10.1.2.3".parse().unwrap(),
+                prefix: 24
+            })
+        );
         assert_eq!(cidr("fd00::1/128", "f").unwrap().prefix, 128);
-        for bad in ["", "10.1.2.3", "10.1.2.3/33", "fd00::/129", "x/1", "10.0.0.0/-1", "10.0.0.0/8/8", "/"] {
+        for bad in [
+            "",
+            "10.1.2.3",
+            "10.1.2.3/33",
+            "fd00::/129",
+            "x/1",
+            "10.0.0.0/-1",
+            "10.0.0.0/8/8",
+            "/",
+        ] {
             assert!(cidr(bad, "f").is_err(), "{bad}");
         }
     }
@@ -187,7 +221,14 @@ mod tests {
     #[test]
     fn parses_macs() {
         assert_eq!(mac("02:00:0a:FF:00:01", "f"), Ok([2, 0, 10, 255, 0, 1]));
-        for bad in ["", "02:00:00:00:00", "02:00:00:00:00:00:00", "01:00:00:00:00:00", "2:0:0:0:0:0", "+2:00:00:00:00:00"] {
+        for bad in [
+            "",
+            "02:00:00:00:00",
+            "02:00:00:00:00:00:00",
+            "01:00:00:00:00:00",
+            "2:0:0:0:0:0",
+            "+2:00:00:00:00:00",
+        ] {
             assert!(mac(bad, "f").is_err(), "{bad}");
         }
     }
@@ -195,7 +236,17 @@ mod tests {
     #[test]
     fn checks_interface_names() {
         assert!(interface_name("eth0", "f").is_ok());
-        for bad in ["", "a-name-too-long-for-it", "a/b", "..", ".", "a b", "all", "eth0:1", "é"] {
+        for bad in [
+            "",
+            "a-name-too-long-for-it",
+            "a/b",
+            "..",
+            ".",
+            "a b",
+            "all",
+            "eth0:1",
+            "é",
+        ] {
             assert!(interface_name(bad, "f").is_err(), "{bad}");
         }
     }
@@ -208,16 +259,34 @@ mod tests {
             interface: "eth0".to_owned(),
             ..Default::default()
         };
-        let routes = vec![route("0.0.0.0/0", "10.0.0.1"), route("10.0.0.0/24", ""), route("10.0.0.1/32", "")];
-        let plan = Plan::new(&proto::ConfigureSandboxRequest { routes, ..Default::default() }).unwrap();
+        let routes = vec![
+            route("0.0.0.0/0", "10.0.0.1"),
+            route("10.0.0.0/24", ""),
+            route("10.0.0.1/32", ""),
+        ];
+        let plan = Plan::new(&proto::ConfigureSandboxRequest {
+            routes,
+            ..Default::default()
+        })
+        .unwrap();
         let prefixes: Vec<_> = plan.routes.iter().map(|it| it.destination.prefix).collect();
         assert_eq!(prefixes, [32, 24, 0]);
     }
 
     #[test]
     fn names_the_wrong_field() {
-        let routes = vec![proto::Route { destination: "nowhere".to_owned(), ..Default::default() }];
-        let error = Plan::new(&proto::ConfigureSandboxRequest { routes, ..Default::default() }).unwrap_err();
-        assert_eq!(error.to_string(), "routes[0].destination: \"nowhere\" is not an address with prefix length");
+        let routes = vec![proto::Route {
+            destination: "nowhere".to_owned(),
+            ..Default::default()
+        }];
+        let error = Plan::new(&proto::ConfigureSandboxRequest {
+            routes,
+            ..Default::default()
+        })
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "routes[0].destination: \"nowhere\" is not an address with prefix length"
+        );
     }
 }
