@@ -14,7 +14,7 @@ export async function unmountBelow(folder: string): Promise<void> {
     const result = await execa('umount', ['-l', '--', point], { reject: false, timeout: unmountTimeoutMs });
     // With shared propagation it may have gone together with another one.
     if (result.failed && (await below()).includes(point)) {
-      throw new AppError('internal', `unmount ${point}: ${result.stderr.slice(-500) || result.shortMessage}`);
+      throw new AppError('internal', `unmount ${point}: ${result.stderr.slice(-500) || String(result.shortMessage)}`);
     }
   }
   const left = await below();

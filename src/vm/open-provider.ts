@@ -35,6 +35,8 @@ export interface OpenProviderOptions<A extends GuestConnection> {
   readonly classes: readonly VmClass[];
   readonly netns: VmNamespaces;
   readonly guest: GuestLink<A>;
+  /** Size of every image file, sparse. */
+  readonly imageBytes: number;
   readonly bootTimeoutMs: number;
   readonly log: Log;
   readonly cgroupParent?: string;
@@ -109,6 +111,7 @@ export async function openProvider<A extends GuestConnection>(
     templates,
     site,
     log,
+    imageBytes: options.imageBytes,
     bootTimeoutMs: options.bootTimeoutMs,
   });
   return {
@@ -136,17 +139,18 @@ async function bootUnderKvm<A extends GuestConnection>(
       accelerator: 'kvm' as const,
       vcpus: 1,
       memoryBytes: 256 * 1024 ** 2,
+      slotBytes: 1024 ** 3,
       extraArguments: [],
       guest: guestImage,
     },
   };
-  let started = false;
+  const progress = { started: false };
   try {
     await factory.bare(
       order,
       'probe',
       (place) => {
-        started = true;
+        progress.started = true;
         return hypervisor.boot(place.spec(order.shape), signal);
       },
       async (machine) => {
@@ -160,7 +164,7 @@ async function bootUnderKvm<A extends GuestConnection>(
     return undefined;
   } catch (error) {
     // What fails before QEMU is started says nothing about KVM and must not be remembered.
-    if (!started) throw error;
+    if (!progress.started) throw error;
     return signal.aborted ? `its agent was not there within ${String(probeTimeoutMs / 1000)} s` : messageOf(error);
   }
 }

@@ -66,7 +66,7 @@ export class Pool<V extends Parkable> {
   }
 
   #refill(): void {
-    if (this.#filling || this.#stopped.signal.aborted || this.#idle.size >= this.#options.size) return;
+    if (this.#filling || this.#isStopped() || this.#idle.size >= this.#options.size) return;
     this.#filling = this.#fill().finally(() => {
       this.#filling = undefined;
       // One may have been taken after the last look.
@@ -78,13 +78,13 @@ export class Pool<V extends Parkable> {
   async #fill(): Promise<void> {
     const { signal } = this.#stopped;
     let retryMs = firstRetryMs;
-    while (this.#idle.size < this.#options.size && !signal.aborted) {
+    while (this.#idle.size < this.#options.size && !this.#isStopped()) {
       try {
         const made = await this.#options.gate.refilling(() => this.#options.make(signal), signal);
         await this.#admit(made);
         retryMs = firstRetryMs;
       } catch (error) {
-        if (signal.aborted) return;
+        if (this.#isStopped()) return;
         this.#options.log.warn(
           { err: error },
           `pool of vm class ${this.#options.name}: ${messageOf(error)}; next try in ${String(retryMs / 1000)} s`,
@@ -95,8 +95,12 @@ export class Pool<V extends Parkable> {
     }
   }
 
+  #isStopped(): boolean {
+    return this.#stopped.signal.aborted;
+  }
+
   async #admit(vm: V): Promise<void> {
-    if (this.#stopped.signal.aborted) {
+    if (this.#isStopped()) {
       await this.#destroy(vm);
       return;
     }

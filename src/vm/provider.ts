@@ -38,6 +38,8 @@ export interface ProviderOptions<A extends GuestConnection> {
   readonly templates: Templates<A>;
   readonly site: SiteServices;
   readonly log: Log;
+  /** Size of every image file. */
+  readonly imageBytes: number;
   /** For a whole boot of a guest. */
   readonly bootTimeoutMs: number;
 }
@@ -217,6 +219,7 @@ export class QemuVmProvider<A extends GuestConnection> {
         accelerator: this.#options.accelerator,
         vcpus: vmClass.vcpus,
         memoryBytes: vmClass.memoryBytes,
+        slotBytes: this.#options.imageBytes,
         extraArguments: vmClass.qemuArguments,
         guest: this.#options.guestImage,
       },

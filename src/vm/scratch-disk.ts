@@ -26,9 +26,13 @@ export async function createScratchDisk(path: string, bytes: number, uid: number
   await chown(path, uid, uid);
   const result = await execa('mkfs.ext4', mkfsArguments(path, bytes), { reject: false, timeout: mkfsTimeoutMs });
   if (result.failed) {
-    throw new AppError('internal', `make scratch disk ${path}: ${result.stderr.slice(-4096) || result.shortMessage}`, {
-      cause: result,
-    });
+    throw new AppError(
+      'internal',
+      `make scratch disk ${path}: ${result.stderr.slice(-4096) || String(result.shortMessage)}`,
+      {
+        cause: result,
+      },
+    );
   }
 }
 

@@ -91,7 +91,10 @@ export class JailerMemories implements TemplateMemories {
   async seal(memory: HeldMemory): Promise<void> {
     const result = await execa(this.#jailer, ['seal', memory.path], { reject: false, timeout: sealTimeoutMs });
     if (result.failed)
-      throw new AppError('internal', `seal template memory: ${result.stderr.slice(-4096) || result.shortMessage}`);
+      throw new AppError(
+        'internal',
+        `seal template memory: ${result.stderr.slice(-4096) || String(result.shortMessage)}`,
+      );
   }
 
   async find(holder: ProcessIdentity): Promise<HeldMemory | undefined> {

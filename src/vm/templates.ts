@@ -114,7 +114,7 @@ export class Templates<A extends GuestConnection> {
             throw new AppError('internal', `template of vm class ${order.className}: ${exit.reason}`);
           });
           ended.catch(() => undefined);
-          const disks = VmDisks.none(machine, site.folder.disks);
+          const disks = VmDisks.none(machine, site.folder.disks, order.shape.slotBytes);
           const vm = new PodVm({ site, machine, agent, disks, origin: 'cold', log, live: factory.live });
           const warmed = guest.ready(agent, signal).then(() => guest.warm(vm, signal));
           await Promise.race([warmed, ended]);

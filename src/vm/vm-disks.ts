@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { AppError, hasCode, wrap } from '../platform/errors.ts';
 import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Machine } from './hypervisor.ts';
-import { imageSlotBytes, imageSlotCount, slotSerial } from './qemu/devices/image-slots.ts';
+import { imageSlotCount, slotSerial } from './qemu/devices/image-slots.ts';
 
 /** Serials of disks beyond the slots: disk-1, disk-2, ... */
 const hotAddPrefix = 'disk-';
@@ -15,26 +15,28 @@ export class VmDisks {
   readonly #machine: Machine;
   readonly #folder: string;
   readonly #lock = new KeyedMutex();
+  readonly #slotBytes: number;
   readonly #attached: Map<string, Position>;
 
-  private constructor(machine: Machine, folder: string, attached: Map<string, Position>) {
+  private constructor(machine: Machine, folder: string, slotBytes: number, attached: Map<string, Position>) {
     this.#machine = machine;
     this.#folder = folder;
+    this.#slotBytes = slotBytes;
     this.#attached = attached;
   }
 
   /** Of a machine that has just been started. */
-  static none(machine: Machine, folder: string): VmDisks {
-    return new VmDisks(machine, folder, new Map());
+  static none(machine: Machine, folder: string, slotBytes: number): VmDisks {
+    return new VmDisks(machine, folder, slotBytes, new Map());
   }
 
   /** Of a machine that an earlier daemon started: QEMU says what it has. */
-  static async of(machine: Machine, folder: string): Promise<VmDisks> {
+  static async of(machine: Machine, folder: string, slotBytes: number): Promise<VmDisks> {
     const { slots, hotAdded } = await machine.disks();
     const attached = new Map<string, Position>();
     for (const slot of slots.keys()) attached.set(slotSerial(slot), { kind: 'slot', slot });
     for (const serial of hotAdded.keys()) attached.set(serial, { kind: 'hot-added' });
-    return new VmDisks(machine, folder, attached);
+    return new VmDisks(machine, folder, slotBytes, attached);
   }
 
   /** Attaches a file and returns the serial of the disk it becomes. */
@@ -77,7 +79,7 @@ export class VmDisks {
     const free = Array.from({ length: imageSlotCount }, (_, slot) => slot).find(
       (slot) => !this.#attached.has(slotSerial(slot)),
     );
-    if (free !== undefined && found.size <= imageSlotBytes) {
+    if (free !== undefined && found.size === this.#slotBytes) {
       return { serial: slotSerial(free), position: { kind: 'slot', slot: free } };
     }
     let number = 1;

@@ -6,7 +6,7 @@ import type { Hypervisor, Machine, MachineShape, TemplateState } from './hypervi
 import { PodVm, type VmOrigin } from './pod-vm.ts';
 import { VmDisks } from './vm-disks.ts';
 import type { VmRecord } from './vm-folder.ts';
-import { type SiteServices, VmSite } from './vm-site.ts';
+import { type SitePurpose, type SiteServices, VmSite } from './vm-site.ts';
 
 export interface VmFactoryOptions<A extends GuestConnection> {
   readonly hypervisor: Hypervisor;
@@ -58,7 +58,7 @@ export class VmFactory<A extends GuestConnection> {
     use: (machine: Machine, site: VmSite) => Promise<void>,
   ): Promise<void> {
     const undo = new CleanupStack();
-    const site = await VmSite.prepare(this.#site, { ...order, origin }, this.live);
+    const site = await VmSite.prepare(this.#site, purposeOf(order, origin), this.live);
     undo.defer('site', () => site.remove(this.live));
     try {
       const machine = await start(site);
@@ -74,7 +74,7 @@ export class VmFactory<A extends GuestConnection> {
 
   /** A VM of an earlier daemon whose machine still runs. Its agent connects in the background. */
   async adopted(site: VmSite, machine: Machine, origin: VmOrigin): Promise<PodVm<A>> {
-    const disks = await VmDisks.of(machine, site.folder.disks);
+    const disks = await VmDisks.of(machine, site.folder.disks, site.record.slotBytes);
     return this.#vm(site, machine, disks, origin, this.#connect(site));
   }
 
@@ -86,7 +86,7 @@ export class VmFactory<A extends GuestConnection> {
   ): Promise<PodVm<A>> {
     if (signal.aborted) throw abortError(signal, `make a vm of class ${order.className}`);
     const undo = new CleanupStack();
-    const site = await VmSite.prepare(this.#site, { ...order, origin }, this.live);
+    const site = await VmSite.prepare(this.#site, purposeOf(order, origin), this.live);
     undo.defer('site', () => site.remove(this.live));
     try {
       const machine = await start(site);
@@ -97,7 +97,7 @@ export class VmFactory<A extends GuestConnection> {
       if (origin === 'clone') await machine.resume();
       await this.#answer(site, machine, agent, signal);
       undo.commit();
-      return this.#vm(site, machine, VmDisks.none(machine, site.folder.disks), origin, agent);
+      return this.#vm(site, machine, VmDisks.none(machine, site.folder.disks, order.shape.slotBytes), origin, agent);
     } catch (error) {
       try {
         await undo.unwind();
@@ -130,4 +130,8 @@ export class VmFactory<A extends GuestConnection> {
   #vm(site: VmSite, machine: Machine, disks: VmDisks, origin: VmOrigin, agent: A): PodVm<A> {
     return new PodVm({ site, machine, agent, disks, origin, log: this.#log, live: this.live });
   }
+}
+
+function purposeOf({ className, scratchBytes, shape }: VmOrder, origin: VmRecord['origin']): SitePurpose {
+  return { className, origin, scratchBytes, slotBytes: shape.slotBytes };
 }

@@ -14,6 +14,8 @@ const vmRecord = z.strictObject({
   vmId: z.string().regex(/^[0-9a-f]{16}$/),
   uid: z.int().positive(),
   className: z.string(),
+  /** Size of the disks that take images. */
+  slotBytes: z.number(),
   origin: z.enum(['template', 'clone', 'cold', 'probe']),
   createdAt: z.iso.datetime(),
   /** Absent until QEMU has been started. */

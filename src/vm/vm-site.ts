@@ -44,6 +44,7 @@ export interface SitePurpose {
   readonly className: string;
   readonly origin: VmRecord['origin'];
   readonly scratchBytes: number;
+  readonly slotBytes: number;
 }
 
 /** All that a VM has on the host beside its process: folders, user id, namespace, cgroup, scratch disk. */
@@ -84,6 +85,7 @@ export class VmSite {
         uid,
         className: purpose.className,
         origin: purpose.origin,
+        slotBytes: purpose.slotBytes,
         createdAt: new Date().toISOString(),
       };
       const folder = new VmFolder(services.folders, vmId);

@@ -24,6 +24,8 @@ export interface QemuConfig {
   readonly vcpus: number;
   readonly memoryBytes: number;
   /** Options of the VM class that are handed to QEMU as they are, after ours. */
+  /** Size of an image file. */
+  readonly slotBytes: number;
   readonly extraArguments: readonly string[];
 }
 
@@ -45,7 +47,7 @@ export function qemuArguments(config: QemuConfig): string[] {
     ...networkArguments(),
     ...scsiArguments(),
     ...scratchArguments({ file: `${jailPaths.disks}/${scratchName}` }),
-    ...imageSlotArguments(),
+    ...imageSlotArguments(config.slotBytes),
     ...config.extraArguments,
     ...kernelArguments({ accelerator, kernel: `${jailPaths.guest}/vmlinux`, initrd: `${jailPaths.guest}/initramfs` }),
     ...(mode === 'clone' ? ['-incoming', 'defer'] : []),

@@ -104,7 +104,7 @@ export class QemuVm implements Machine {
 
   async stop(): Promise<void> {
     this.#qemu.expectEnd();
-    if (!this.#gone) {
+    if (!this.#isGone()) {
       // The answer to quit may be lost when QEMU is faster; only the exit counts.
       await this.#qmp.execute('quit', undefined, quitMs).catch((error: unknown) => {
         this.#log.debug({ vmId: this.#folder.vmId, err: error }, 'qmp quit failed');
@@ -118,17 +118,21 @@ export class QemuVm implements Machine {
     await this.exited;
   }
 
+  #isGone(): boolean {
+    return this.#gone;
+  }
+
   /** The monitor may close without QEMU having ended (somebody else's mistake): connect again, or find that it has. */
   #watchMonitor(): void {
     void this.#qmp.closed.then(async () => {
       this.#qemu.expectEnd();
       await Promise.race([this.exited, delay(reconnectMs, undefined, { ref: false })]);
-      if (this.#gone) return;
+      if (this.#isGone()) return;
       try {
         this.#qmp = await QmpClient.connect(this.#folder.monitorSocket, AbortSignal.timeout(reconnectMs));
         this.#watchMonitor();
       } catch (error) {
-        if (this.#gone) return;
+        if (this.#isGone()) return;
         this.#log.error(
           { vmId: this.#folder.vmId },
           `qemu ${String(this.process.pid)} runs without a monitor: ${messageOf(error)}`,

@@ -3,9 +3,6 @@ import { pciAddress, pciSlots } from './pci.ts';
 
 export const imageSlotCount = 8;
 
-/** What the guest sees as the size of a slot, whatever is in it: a size change would have to be told. */
-export const imageSlotBytes = 8 * 1024 ** 3;
-
 export function slotSerial(slot: number): string {
   return `slot${String(slot)}`;
 }
@@ -15,13 +12,17 @@ export function placeholderNode(slot: number): string {
   return `empty${String(slot)}`;
 }
 
-/** Read-only virtio-blk disks that are there from boot and filled at claim by exchanging their block node. */
-export function imageSlotArguments(): string[] {
+/**
+ * Read-only virtio-blk disks that are there from boot and filled at claim by exchanging their block
+ * node. `slotBytes` is what the guest sees as the size of each, whatever is in it: every image file
+ * has that size, because a change of size would have to be told.
+ */
+export function imageSlotArguments(slotBytes: number): string[] {
   return Array.from({ length: imageSlotCount }, (_, slot) => [
     '-blockdev',
     option('driver=null-co', {
       'node-name': placeholderNode(slot),
-      size: imageSlotBytes,
+      size: slotBytes,
       'read-zeroes': true,
       'read-only': true,
     }),
