@@ -128,6 +128,7 @@ async function openVms(config: Config, netns: NetworkNamespaces, log: Log): Prom
     classes: [...config.vm.classes.values()],
     netns,
     guest: guestLink(image, log),
+    imageBytes: maxUnpackedBytes,
     bootTimeoutMs,
     log,
   });

@@ -61,7 +61,10 @@ export async function rehearse(vm: IdleVm, image: RehearsalImage, signal: AbortS
 async function drain(vm: IdleVm, id: string, signal: AbortSignal): Promise<void> {
   const acks = new AckQueue(id, 0n);
   try {
-    for await (const { sequence } of vm.agent.output(acks, signal)) acks.push(sequence);
+    for await (const { sequence, exit } of vm.agent.output(acks, signal)) {
+      acks.push(sequence);
+      if (exit !== undefined) return;
+    }
   } finally {
     acks.end();
   }

@@ -35,7 +35,14 @@ export async function startBareGuest(): Promise<BareGuest> {
   for (const name of ['run', 'share', 'disks']) await mkdir(at(name));
   await createScratchDisk(at(join('disks', scratchName)), scratchBytes, 0);
   const image = join(import.meta.dirname, '../../guest/image/current');
-  const jailed = qemuArguments({ mode: 'cold', accelerator: 'tcg', vcpus: 1, memoryBytes, extraArguments: [] });
+  const jailed = qemuArguments({
+    mode: 'cold',
+    accelerator: 'tcg',
+    vcpus: 1,
+    memoryBytes,
+    slotBytes: 8 * 1024 ** 3,
+    extraArguments: [],
+  });
   const args = jailed.map((argument) =>
     argument
       // A network device that leads nowhere instead of a tap that a jailer would have opened.
