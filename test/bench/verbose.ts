@@ -1,0 +1,50 @@
+import type { CriClient } from '../harness/cri-client.ts';
+
+export interface Step {
+  readonly name: string;
+  readonly ms: number;
+}
+
+/** What the daemon tells about a pod beyond its status. */
+export interface PodInfo {
+  /** Of QEMU. */
+  readonly pid: number;
+  readonly vm: { readonly origin: string };
+  readonly startup: readonly Step[];
+}
+
+export interface ContainerInfo {
+  readonly startup: readonly Step[];
+}
+
+export interface PoolState {
+  readonly idle: number;
+  readonly size: number;
+}
+
+type Info = Readonly<Record<string, string>>;
+
+function parsed(info: Info, key: string): unknown {
+  const text = info[key];
+  if (text === undefined)
+    throw new Error(`the daemon tells nothing of "${key}", only of ${Object.keys(info).join(', ')}`);
+  return JSON.parse(text);
+}
+
+export async function podInfo(cri: CriClient, id: string): Promise<PodInfo> {
+  const { info } = await cri.call('PodSandboxStatus', { pod_sandbox_id: id, verbose: true });
+  return parsed(info, 'info') as PodInfo;
+}
+
+export async function containerInfo(cri: CriClient, id: string): Promise<ContainerInfo> {
+  const { info } = await cri.call('ContainerStatus', { container_id: id, verbose: true });
+  return parsed(info, 'info') as ContainerInfo;
+}
+
+export async function daemonInfo(cri: CriClient): Promise<Info> {
+  return (await cri.call('Status', { verbose: true })).info;
+}
+
+export async function poolStates(cri: CriClient): Promise<readonly PoolState[]> {
+  return parsed(await daemonInfo(cri), 'pools') as PoolState[];
+}
