@@ -42,7 +42,7 @@ struct Wakers {
 
 #[derive(Debug)]
 pub struct Port {
-    port: OwnedFd,
+    device: OwnedFd,
     edges: AsyncFd<OwnedFd>,
     wakers: Mutex<Wakers>,
 }
@@ -50,14 +50,14 @@ pub struct Port {
 impl Port {
     /// Waits until the port of that name is there. Needs a tokio runtime.
     pub fn open(name: &str, patience: Duration) -> io::Result<Self> {
-        let port = open_device(name, patience)?;
+        let device = open_device(name, patience)?;
         let edges = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-        epoll::add(&edges, &port, epoll::EventData::new_u64(0), flags)?;
+        epoll::add(&edges, &device, epoll::EventData::new_u64(0), flags)?;
         // SAFETY: an OwnedFd gives the same open descriptor for as long as it lives.
         let edges = unsafe { AsyncFd::register_with_interest(edges, Interest::READABLE) }.map_err(io::Error::from)?;
         Ok(Self {
-            port,
+            device,
             edges,
             wakers: Mutex::default(),
         })
@@ -90,7 +90,7 @@ impl Channel for Port {
     fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         // Registered before the attempt: an edge that comes between the two is not lost.
         store(&mut self.wakers().read, context);
-        match rustix::io::read(&self.port, buffer) {
+        match rustix::io::read(&self.device, buffer) {
             Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
             result => Poll::Ready(result.map_err(Into::into)),
         }
@@ -98,7 +98,7 @@ impl Channel for Port {
 
     fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         store(&mut self.wakers().write, context);
-        match rustix::io::write(&self.port, bytes) {
+        match rustix::io::write(&self.device, bytes) {
             Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
             result => Poll::Ready(result.map_err(Into::into)),
         }
@@ -126,9 +126,9 @@ fn open_device(name: &str, patience: Duration) -> io::Result<OwnedFd> {
     let deadline = Instant::now() + patience;
     loop {
         // The name comes by a later message of the device than the port itself.
-        if let Some(device) = find_device(name)? {
+        if let Some(file) = find_device(name)? {
             let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            return Ok(rustix::fs::open(Path::new("/dev").join(device), flags, Mode::empty())?);
+            return Ok(rustix::fs::open(Path::new("/dev").join(file), flags, Mode::empty())?);
         }
         if Instant::now() >= deadline {
             return Err(io::Error::new(

@@ -71,7 +71,7 @@ impl Reaper {
 fn collect_one() -> Option<(Pid, ExitStatus)> {
     let mut status = 0;
     // SAFETY: waitpid writes only to `status`, which outlives the call.
-    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::__WALL) };
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
     if pid <= 0 {
         return None;
     }

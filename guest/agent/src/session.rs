@@ -440,7 +440,7 @@ mod tests {
             let mut old = rig.open([1; 16]).await;
             rig.data.change(|wire| wire.appetite = 0);
             let blocked = tokio::spawn(async move {
-                let result = old.write_all(&[0; 100_000]).await;
+                let result = old.write_all(&vec![0; 100_000]).await;
                 let read = old.read(&mut [0; 1]).await;
                 (result.map_err(|it| it.kind()), read.unwrap())
             });
@@ -530,9 +530,9 @@ mod tests {
                 }
                 for (is_data, chunk) in sends {
                     if is_data {
-                        rig.data.send(&chunk)
+                        rig.data.send(&chunk);
                     } else {
-                        rig.reset.send(&chunk)
+                        rig.reset.send(&chunk);
                     }
                     if dice.roll(3) == 0 {
                         settle().await;
