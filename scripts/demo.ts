@@ -71,7 +71,7 @@ async function runPod(daemon: TestDaemon, image: string): Promise<void> {
         image: { image },
         command: ['sh', '-c', script],
         log_path: 'hello.log',
-        linux: {},
+        linux: { security_context: { namespace_options: { pid: 'CONTAINER' } } },
       },
     }),
   );
