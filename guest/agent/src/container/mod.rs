@@ -355,7 +355,7 @@ async fn send_output(
                         permit.send(Ok(record));
                         continue;
                     }
-                    Next::End => return linger(&container, requests, listening).await,
+                    Next::End => break,
                     Next::Superseded => ContainerError::Superseded(container.id.clone()),
                     Next::Removed => ContainerError::Removed(container.id.clone()),
                 };
@@ -364,10 +364,8 @@ async fn send_output(
             }
         }
     }
-}
-
-/// The last acknowledgements may come after the last record.
-async fn linger(container: &Container, mut requests: Streaming<OutputRequest>, listening: bool) {
+    // Ends the call for the client, whose last acknowledgements may still be under way.
+    drop(records);
     while listening && let Ok(Some(message)) = requests.message().await {
         container.output.acknowledge(message.acknowledged);
     }
