@@ -18,9 +18,11 @@ export async function waitForPool(
   options: { readonly className?: string; readonly idle?: number; readonly timeoutMs?: number } = {},
 ): Promise<boolean> {
   const { className = 'default', idle, timeoutMs = 120_000 } = options;
-  for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await delay(50)) {
+  const deadline = Date.now() + timeoutMs;
+  while (Date.now() < deadline) {
     const pool = (await pools(cri)).find((candidate) => candidate.className === className);
     if (pool !== undefined && pool.idle >= (idle ?? pool.size)) return true;
+    await delay(50);
   }
   return false;
 }
