@@ -16,6 +16,8 @@ afterAll(async () => {
 });
 
 const sh = (script: string): { readonly command: readonly string[] } => ({ command: ['sh', '-c', script] });
+/** As the kubelet asks for an ordinary pod: CRI's own default is one pid namespace for the whole pod. */
+const ownPids = { namespace_options: { pid: 'CONTAINER' } };
 const security = (securityContext: object): { readonly config: object } => ({
   config: { linux: { security_context: securityContext } },
 });
@@ -113,7 +115,7 @@ describe('exec', () => {
     const id = await node.startContainer(pod, {
       config: {
         envs: [{ key: 'COLOUR', value: Buffer.from('blue') }],
-        linux: { security_context: { run_as_user: { value: '1000' } } },
+        linux: { security_context: { ...ownPids, run_as_user: { value: '1000' } } },
       },
     });
     expect(await node.sh(id, 'echo $(id -u) $COLOUR $(hostname) $(cat /proc/1/comm)')).toBe('1000 blue web sleep');
@@ -122,11 +124,13 @@ describe('exec', () => {
 
 describe('isolation', () => {
   test('containers of a pod share hostname, network and IPC, and have pids and files of their own', async () => {
-    const [a, b] = [await node.startContainer(pod), await node.startContainer(pod)];
+    const [a, b] = [
+      await node.startContainer(pod, security(ownPids)),
+      await node.startContainer(pod, security(ownPids)),
+    ];
     expect(await node.sh(a, 'hostname')).toBe(await node.sh(b, 'hostname'));
-    expect(await node.sh(a, 'readlink /proc/self/ns/net /proc/self/ns/ipc')).toBe(
-      await node.sh(b, 'readlink /proc/self/ns/net /proc/self/ns/ipc'),
-    );
+    const namespaces = 'readlink /proc/self/ns/net; readlink /proc/self/ns/ipc';
+    expect(await node.sh(a, namespaces)).toBe(await node.sh(b, namespaces));
     expect(await node.sh(a, 'cat /proc/1/comm; echo here > /tmp/mine')).toBe('sleep');
     expect((await node.exec(b, 'cat', '/tmp/mine')).exitCode).not.toBe(0);
     await node.sh(a, 'echo shared > /dev/shm/both');
@@ -134,12 +138,12 @@ describe('isolation', () => {
   });
 
   test('the default capabilities, seccomp and no more', async () => {
-    const { output } = await node.runToEnd(
-      pod,
-      sh(
-        'grep -E "^(CapEff|CapBnd|Seccomp):" /proc/self/status; mknod /tmp/disk b 254 0 && head -c1 /tmp/disk; unshare -m true; echo end',
-      ),
-    );
+    const script =
+      'grep -E "^(CapEff|CapBnd|Seccomp):" /proc/self/status; mknod /tmp/disk b 254 0 && head -c1 /tmp/disk; unshare -m true; echo end';
+    const { output } = await node.runToEnd(pod, {
+      ...sh(script),
+      ...security({ seccomp: { profile_type: 'RuntimeDefault' } }),
+    });
     expect(output).toContain('CapEff:\t00000000a80425fb');
     expect(output).toContain('Seccomp:\t2');
     expect(output).toMatch(/disk: Operation not permitted/);
