@@ -307,7 +307,7 @@ describe('namespaces', () => {
     );
     for (const id of [one, two, three]) await client.startContainer({ id });
     expect(await stdout('ps | grep -c "sleep 6[1]"; ls /proc/1/root/ /proc/1/fd/ 2>&1', pod)).toBe(
-      "1\nls: /proc/1/root/: Permission denied\nls: can't open '/proc/1/fd/': Permission denied",
+      '1\nls: /proc/1/root/: Permission denied\n/proc/1/fd/:',
     );
     const seen = await execIn(client, { containerId: three, inherit: true, process: { argv: ['ps', '-o', 'args'] } });
     expect(seen.stdout).toMatch(/sleep 62[^]*sleep 63/);
