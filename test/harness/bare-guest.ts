@@ -20,7 +20,7 @@ export interface BareGuest extends AsyncDisposable {
   readonly qemu: StartedProcess;
   /** A connection of its own; only one at a time is served. Closed with the guest. */
   connect(): GuestAgent;
-  /** Puts a file into an image slot. */
+  /** Puts a file into an image slot in the place of what was there. */
   fillSlot(slot: number, file: string): Promise<void>;
   serial(): Promise<string>;
 }
@@ -53,6 +53,8 @@ export async function startBareGuest(): Promise<BareGuest> {
   const qemu = await startProcess('qemu-system-x86_64', args, { logFile: at('qemu.log') });
   const path = (jailPath: string): string => at(jailPath.slice(1));
   const agents: GuestAgent[] = [];
+  const slots = new Map<number, string>();
+  let nextNode = 0;
   const qmp = await QmpClient.connect(path(jailPaths.monitor), AbortSignal.timeout(startTimeoutMs));
   const sockets = { data: path(jailPaths.data), reset: path(jailPaths.reset) };
   return {
@@ -66,7 +68,8 @@ export async function startBareGuest(): Promise<BareGuest> {
       return agent;
     },
     fillSlot: async (slot, file) => {
-      const node = `image${String(slot)}`;
+      const before = slots.get(slot);
+      const node = `image${String(nextNode++)}`;
       await qmp.execute('blockdev-add', {
         driver: 'file',
         'node-name': node,
@@ -75,6 +78,8 @@ export async function startBareGuest(): Promise<BareGuest> {
         locking: 'off',
       });
       await qmp.execute('qom-set', { path: `/machine/peripheral/slot${String(slot)}`, property: 'drive', value: node });
+      slots.set(slot, node);
+      if (before !== undefined) await qmp.execute('blockdev-del', { 'node-name': before });
     },
     serial: async () => await readFile(path(jailPaths.serialLog), 'utf8').catch(() => ''),
     [Symbol.asyncDispose]: async () => {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { chmod, mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -8,6 +9,8 @@ import { execa } from 'execa';
 import { openConnection } from '../../src/agent/handshake.ts';
 import { AgentSession } from '../../src/agent/session.ts';
 import { AppError } from '../../src/platform/errors.ts';
+import { freeFolder, removeFolder } from '../harness/free-folder.ts';
+import { busyboxErofs, type CreateRequest, readOutput, request, runContainer } from '../harness/guest-containers.ts';
 import { type BareGuest, startBareGuest } from '../harness/bare-guest.ts';
 
 const checkout = join(import.meta.dirname, '../..');
@@ -186,6 +189,130 @@ describe('configuration', () => {
     await agent.trim(false);
     expect((await agent.hello()).protocol).toBe(1);
     await agent.close();
+  });
+});
+
+describe('what containers see', () => {
+  let folder: string;
+  let session: AgentSession;
+
+  async function see(script: string, more: CreateRequest = {}): Promise<string> {
+    const outcome = await runContainer(session.client, request('look', ['sh', '-c', script], more));
+    expect(outcome).toMatchObject({ stderr: '', exit: { code: 0 } });
+    return outcome.stdout;
+  }
+
+  beforeAll(async () => {
+    folder = await freeFolder('images');
+    for (const name of ['one', 'two']) {
+      await busyboxErofs(join(folder, name), join(checkout, 'libexec/mkfs.erofs'), async (root) => {
+        await writeFile(join(root, 'name'), name.repeat(10_000));
+      });
+    }
+    await guest.fillSlot(0, join(folder, 'one'));
+    session = await AgentSession.open(guest.sockets, answerMs);
+  });
+
+  afterAll(async () => {
+    session.close();
+    await session.lost;
+    await removeFolder(folder);
+  });
+
+  test('the network of the last configuration, and nothing of an earlier one', async () => {
+    for (const n of ['1', '2']) {
+      await session.client.configureSandbox({
+        ...plainSandbox(),
+        hostname: `pod${n}`,
+        domainname: 'example.org',
+        dns: { servers: ['10.0.0.10', 'fd00::10'], searches: [`${n}.example`], options: ['ndots:5'] },
+        interfaces: [
+          {
+            name: 'eth0',
+            mac: `02:00:00:00:00:0${n}`,
+            mtu: 1400,
+            addresses: [`10.1.${n}.3/24`, `fd0${n}::3/64`],
+            nic: 0,
+          },
+        ],
+        routes: [
+          { destination: '0.0.0.0/0', gateway: `10.1.${n}.1`, interface: 'eth0' },
+          { destination: `10.9.${n}.0/24`, gateway: `10.1.${n}.7`, interface: 'eth0', metric: 7, mtu: 1300 },
+          { destination: '::/0', gateway: `fd0${n}::1`, interface: 'eth0' },
+        ],
+        neighbours: [{ address: `10.1.${n}.1`, mac: '02:00:00:00:00:ff', interface: 'eth0' }],
+        sysctls: n === '1' ? { 'net.core.somaxconn': '77' } : { 'net.ipv4.ip_forward': '1' },
+        shmSizeBytes: 1n << 20n,
+      });
+    }
+    const addresses = await see(
+      'ip -o addr show dev eth0 | grep -o "inet.*" | cut -d" " -f1,2; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu',
+    );
+    expect(addresses.trim().split('\n').sort()).toEqual([
+      '02:00:00:00:00:02',
+      '1400',
+      'inet 10.1.2.3/24',
+      'inet6 fd02::3/64',
+      'inet6 fe80::ff:fe00:2/64',
+    ]);
+    const routes = (await see('ip route; ip neigh')).split('\n').map((line) => line.trim());
+    expect(routes).toEqual([
+      'default via 10.1.2.1 dev eth0',
+      '10.1.2.0/24 dev eth0 scope link  src 10.1.2.3',
+      '10.9.2.0/24 via 10.1.2.7 dev eth0  metric 7',
+      '10.1.2.1 dev eth0 lladdr 02:00:00:00:00:ff used 0/0/0 probes 0 PERMANENT',
+      '',
+    ]);
+    expect(await see('ip -6 route | grep default')).toMatch(/^default via fd02::1 dev eth0/);
+    expect(await see('hostname; cat /etc/hostname /etc/resolv.conf')).toBe(
+      'pod2\npod2\nnameserver 10.0.0.10\nnameserver fd00::10\nsearch 2.example\noptions ndots:5\n',
+    );
+    expect(await see('grep pod /etc/hosts')).toBe('10.1.2.3\tpod2.example.org pod2\nfd02::3\tpod2.example.org pod2\n');
+    expect(await see('cd /proc/sys/net; cat core/somaxconn ipv4/ip_forward')).not.toMatch(/^77|0$/);
+    expect(await see('df -k /dev/shm | tail -n 1')).toMatch(/ 1024 /);
+  });
+
+  test('volumes in both directions, with the owners that the host has', async () => {
+    await session.client.configureSandbox({ ...plainSandbox(), shareTag: 'share' });
+    const volume = join(guest.share, 'volume');
+    await mkdir(volume);
+    await chmod(volume, 0o777);
+    await writeFile(join(volume, 'greeting'), 'from the host');
+    const mounts = [...(request('', []).mounts ?? []), { source: '/share/volume', destination: '/volume' }];
+    const argv = ['sh', '-c', 'cat /volume/greeting; echo hi > /volume/answer'];
+    const process = { argv, env: ['PATH=/bin'], user: { uid: 33, gid: 44 } };
+    expect(await see('', { mounts, process })).toBe('from the host');
+    const answer = await stat(join(volume, 'answer'));
+    expect([answer.uid, answer.gid]).toEqual([33, 44]);
+  });
+
+  test('what is in a slot now, whatever was in it', async () => {
+    for (const name of ['two', 'one', 'two']) {
+      await guest.fillSlot(0, join(folder, name));
+      expect(await see('cat /name')).toBe(name.repeat(10_000));
+    }
+  });
+
+  test('an image once for several containers, each with a layer of its own', async () => {
+    const ids = ['first', 'second'];
+    for (const id of ids)
+      await session.client.createContainer(request(id, ['sh', '-c', `echo ${id} > /mine; cat /mine; ls /`]));
+    for (const id of ids) await session.client.startContainer({ id });
+    for (const id of ids) expect((await readOutput(session.client, id)).stdout).toMatch(new RegExp(`^${id}\n`));
+    for (const id of ids) await session.client.removeContainer({ id });
+    expect(await see('ls /mine 2>/dev/null || echo gone')).toBe('gone\n');
+  });
+
+  test('a disk that is not there or is no image is an error that names it', async () => {
+    const fails = (imageDisk: string): Promise<string> =>
+      session.client.createContainer(request('bad', ['true'], { rootfs: { imageDisk } })).then(
+        () => 'no error',
+        (error: unknown) => String(error),
+      );
+    expect(await fails('slot99')).toMatch(/not_found.*slot99/);
+    expect(await fails('slot7')).toMatch(/internal.*slot7/);
+    expect(await fails('../etc')).toMatch(/invalid_argument/);
+    expect((await session.client.listContainers({})).containers).toEqual([]);
   });
 });
 

@@ -7,8 +7,9 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_chang
 use crate::{mounts, paths};
 
 /// msize: 256 KiB a message, past which nothing is gained. mmap: only mapped files are cached, so
-/// that what the host changes is seen at once.
-const OPTIONS: &str = "trans=virtio,version=9p2000.L,cache=mmap,msize=262144,access=any";
+/// that what the host changes is seen at once. Access is checked and files are made as the user at work
+/// (access=client, the default of this version).
+const OPTIONS: &str = "trans=virtio,version=9p2000.L,cache=mmap,msize=262144";
 
 /// Which tag is mounted, if any.
 #[derive(Debug, Default)]
