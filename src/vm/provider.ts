@@ -181,7 +181,14 @@ export class QemuVmProvider<A extends GuestConnection> {
     const order = this.#order(vmClass);
     const template = await templates.get(order);
     signal.throwIfAborted();
-    return factory.clone(order, template, AbortSignal.any([signal, AbortSignal.timeout(bootTimeoutMs)]));
+    try {
+      const vm = await factory.clone(order, template, AbortSignal.any([signal, AbortSignal.timeout(bootTimeoutMs)]));
+      await templates.cloned(order, true);
+      return vm;
+    } catch (error) {
+      if (!signal.aborted) await templates.cloned(order, false);
+      throw error;
+    }
   }
 
   #boot(vmClass: VmClass, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A>> {

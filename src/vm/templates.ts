@@ -11,8 +11,10 @@ import type { VmFactory, VmOrder } from './vm-factory.ts';
 
 /** A template that could not be made is tried again after this long; until then VMs boot cold. */
 const retryAfterMs = 60_000;
+/** One clone may fail for reasons of its own. */
+const giveUpAfter = 3;
 /** Lets the guest notice that its connection is gone and fall silent before it is frozen. */
-const settleMs = 300;
+const defaultSettleMs = 300;
 
 interface Failure {
   readonly error: unknown;
@@ -28,6 +30,7 @@ export interface TemplatesOptions<A extends GuestConnection> {
   readonly makeTimeoutMs: number;
   /** Ends the making of templates when the daemon stops. */
   readonly stopping: AbortSignal;
+  readonly settleMs?: number;
   readonly now?: () => number;
 }
 
@@ -37,6 +40,8 @@ export class Templates<A extends GuestConnection> {
   readonly #now: () => number;
   readonly #making = new Map<string, Promise<TemplateState>>();
   readonly #failed = new Map<string, Failure>();
+  /** Clones that failed since the last that worked, by template. */
+  readonly #barren = new Map<string, number>();
 
   constructor(options: TemplatesOptions<A>) {
     this.#options = options;
@@ -81,10 +86,17 @@ export class Templates<A extends GuestConnection> {
       this.#options.log.info(`removed ${String(stale.length)} template(s) of other versions or settings`);
   }
 
-  /** Deletes a template that clones do not start from. */
-  async discard(order: VmOrder): Promise<void> {
+  /** Tells how a clone fared: a template that none starts from any more is deleted, and made again by the next claim. */
+  async cloned(order: VmOrder, succeeded: boolean): Promise<void> {
     const key = this.key(order);
-    if (!this.#making.has(key)) await this.#options.store.remove(key);
+    const failures = succeeded ? 0 : (this.#barren.get(key) ?? 0) + 1;
+    this.#barren.set(key, failures);
+    if (failures < giveUpAfter || this.#making.has(key)) return;
+    this.#barren.delete(key);
+    this.#options.log.warn(
+      `${String(giveUpAfter)} clones in a row failed: the template of vm class ${order.className} is made again`,
+    );
+    await this.#options.store.remove(key);
   }
 
   async #findOrMake(key: string, order: VmOrder): Promise<TemplateState> {
@@ -121,7 +133,7 @@ export class Templates<A extends GuestConnection> {
         } finally {
           await agent.close();
         }
-        await delay(settleMs);
+        await delay(this.#options.settleMs ?? defaultSettleMs);
         await machine.pause();
         await machine.saveState(stateFile, signal);
       },

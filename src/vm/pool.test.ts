@@ -1,0 +1,125 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { expect, test } from '@jest/globals';
+import { silentLog } from '../platform/log.ts';
+import { type Parkable, Pool } from './pool.ts';
+import { RefillGate } from './refill-gate.ts';
+
+class Parked implements Parkable {
+  readonly id: string;
+  readonly exited: Promise<{ readonly reason: string }>;
+  destroyed = false;
+  readonly #exit = Promise.withResolvers<{ readonly reason: string }>();
+
+  constructor(id: string) {
+    this.id = id;
+    this.exited = this.#exit.promise;
+  }
+
+  die(): void {
+    this.#exit.resolve({ reason: 'killed' });
+  }
+
+  async destroy(): Promise<void> {
+    this.destroyed = true;
+  }
+}
+
+interface Rig {
+  readonly pool: Pool<Parked>;
+  readonly made: Parked[];
+  readonly sleeps: number[];
+  fail: number;
+}
+
+function rig(size: number): Rig {
+  const made: Parked[] = [];
+  const sleeps: number[] = [];
+  const sleep = async (ms: number): Promise<void> => {
+    sleeps.push(ms);
+    await turn();
+  };
+  const gate = new RefillGate({ concurrency: 1, quietMs: 0, maxYieldMs: 0 });
+  const it: Rig = {
+    made,
+    sleeps,
+    fail: 0,
+    pool: new Pool({
+      name: 'small',
+      size,
+      gate,
+      log: silentLog(),
+      sleep,
+      make: async () => {
+        await turn();
+        if (it.fail-- > 0) throw new Error('no memory');
+        const vm = new Parked(String(made.length));
+        made.push(vm);
+        return vm;
+      },
+    }),
+  };
+  return it;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let turns = 0; !condition(); turns++) {
+    if (turns > 1_000) throw new Error('never happened');
+    await turn();
+  }
+}
+
+test('fills itself, gives the oldest, and refills', async () => {
+  const { pool, made } = rig(2);
+  pool.start();
+  await until(() => pool.idle === 2);
+  expect(pool.take()).toBe(made[0]);
+  expect(pool.idle).toBe(1);
+  await until(() => pool.idle === 2);
+  expect(made).toHaveLength(3);
+});
+
+test('an empty pool answers at once', () => {
+  const { pool } = rig(1);
+  expect(pool.take()).toBeUndefined();
+});
+
+test('a burst larger than the pool gets each vm once', async () => {
+  const { pool } = rig(3);
+  pool.start();
+  await until(() => pool.idle === 3);
+  const taken = Array.from({ length: 5 }, () => pool.take());
+  const ids = taken.flatMap((vm) => (vm ? [vm.id] : []));
+  expect(new Set(ids).size).toBe(3);
+  await until(() => pool.idle === 3);
+});
+
+test('a vm that dies while it waits is removed and replaced', async () => {
+  const { pool, made } = rig(1);
+  pool.start();
+  await until(() => pool.idle === 1);
+  made[0]?.die();
+  await until(() => made.length === 2 && pool.idle === 1);
+  expect(made[0]?.destroyed).toBe(true);
+  expect(pool.take()).toBe(made[1]);
+});
+
+test('tries again after a failure, each time later', async () => {
+  const it = rig(1);
+  it.fail = 3;
+  it.pool.start();
+  await until(() => it.pool.idle === 1);
+  expect(it.sleeps).toEqual([1_000, 2_000, 4_000]);
+});
+
+test('stop destroys what waits and makes no more', async () => {
+  const { pool, made } = rig(2);
+  pool.start();
+  await until(() => pool.idle === 1);
+  await pool.stop();
+  expect(pool.idle).toBe(0);
+  expect(made.every((vm) => vm.destroyed)).toBe(true);
+  const before = made.length;
+  expect(pool.take()).toBeUndefined();
+  await turn();
+  expect(made).toHaveLength(before);
+});

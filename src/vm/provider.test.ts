@@ -1,0 +1,151 @@
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { fixture, mebibyte, noTrace, smallClass, type Fixture } from './testing/fixture.ts';
+import type { QemuVmProvider } from './provider.ts';
+import type { FakeAgent } from './testing/fake-host.ts';
+
+const signal = new AbortController().signal;
+const request = { className: 'small' };
+let on: Fixture;
+
+beforeEach(async () => {
+  on = await fixture();
+});
+
+afterEach(async () => {
+  await on.host.remove();
+});
+
+async function filled(provider: QemuVmProvider<FakeAgent>): Promise<void> {
+  for (let tries = 0; provider.pools().some(({ idle, size }) => idle < size); tries++) {
+    if (tries > 200) throw new Error('the pool does not fill');
+    await delay(10);
+  }
+}
+
+test('a claim without pool is a clone, and the template is made once', async () => {
+  const provider = on.provider([smallClass]);
+  const vms = await Promise.all([1, 2, 3].map(() => provider.claim(request, noTrace, signal)));
+  expect(vms.map((vm) => vm.origin)).toEqual(['clone', 'clone', 'clone']);
+  expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(1);
+  expect([...on.memories.held.values()]).toEqual([{ sealed: true }]);
+});
+
+test('a claim takes a rehearsed, paused clone of the pool and resumes it', async () => {
+  const provider = on.provider([{ ...smallClass, poolSize: 1 }]);
+  await provider.start();
+  await filled(provider);
+  expect(on.guest.rehearsals).toBe(2);
+  expect(on.hypervisor.running().map((machine) => machine.state)).toEqual(['paused']);
+  const vm = await provider.claim(request, noTrace, signal);
+  expect(vm.origin).toBe('pool');
+  expect(on.hypervisor.running().some((machine) => machine.state === 'running')).toBe(true);
+  await provider.stop();
+  await vm.destroy();
+  expect(on.hypervisor.running()).toHaveLength(0);
+});
+
+test('a class without rehearsal has none', async () => {
+  const provider = on.provider([{ ...smallClass, poolSize: 1, rehearse: false }]);
+  await provider.start();
+  await filled(provider);
+  expect(on.guest.rehearsals).toBe(0);
+  await provider.stop();
+});
+
+test('a vm is booted when no template can be made', async () => {
+  const provider = on.provider([smallClass]);
+  on.guest.warm = () => Promise.reject(new Error('the guest hangs'));
+  const vm = await provider.claim(request, noTrace, signal);
+  expect(vm.origin).toBe('cold');
+  expect(on.memories.held.size).toBe(0);
+  await vm.destroy();
+  expect(on.host.netns.size).toBe(0);
+  // The failure is remembered: the next claim does not wait for another attempt.
+  expect((await provider.claim(request, noTrace, signal)).origin).toBe('cold');
+  expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(1);
+});
+
+test('a template that no clone starts from is made again', async () => {
+  const provider = on.provider([smallClass]);
+  const restore = on.hypervisor.restore.bind(on.hypervisor);
+  on.hypervisor.restore = () => Promise.reject(new Error('state does not load'));
+  for (let clones = 0; clones < 3; clones++) {
+    expect((await provider.claim(request, noTrace, signal)).origin).toBe('cold');
+  }
+  expect(on.memories.held.size).toBe(0);
+  on.hypervisor.restore = restore;
+  expect((await provider.claim(request, noTrace, signal)).origin).toBe('clone');
+  expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(2);
+});
+
+test('a pod that asks for more than its class gets a bigger vm', async () => {
+  const provider = on.provider([smallClass]);
+  const vm = await provider.claim({ ...request, memoryBytes: 1024 * mebibyte }, noTrace, signal);
+  expect(vm.origin).toBe('cold');
+  expect((await provider.claim({ ...request, memoryBytes: 256 * mebibyte }, noTrace, signal)).origin).toBe('clone');
+});
+
+test('an unknown class is an error that names it', async () => {
+  await expect(on.provider([smallClass]).claim({ className: 'huge' }, noTrace, signal)).rejects.toThrow('huge');
+});
+
+test('a later daemon adopts a vm and knows its disks', async () => {
+  const provider = on.provider([smallClass]);
+  const vm = await provider.claim(request, noTrace, signal);
+  const image = join(on.host.folder, 'image');
+  await writeFile(image, 'x');
+  const serial = await vm.attachDisk(image, signal);
+
+  const later = on.restarted();
+  const adopted = await later.provider([smallClass]).adopt(vm.id);
+  expect(adopted?.pid).toBe(vm.pid);
+  await adopted?.detachDisk(serial);
+  expect(on.hypervisor.running()[0]?.hotAdded.size).toBe(0);
+  await adopted?.destroy();
+  expect(on.host.netns.size).toBe(0);
+});
+
+test('adopting a vm that is gone removes what is left of it', async () => {
+  const vm = await on.provider([smallClass]).claim(request, noTrace, signal);
+  on.hypervisor.running()[0]?.die('killed');
+  const later = on.restarted().provider([smallClass]);
+  await expect(later.adopt(vm.id)).resolves.toBeUndefined();
+  expect(on.host.netns.size).toBe(0);
+  expect(await readdir(join(on.host.services.folders.state, 'vms'))).toEqual([]);
+  await expect(later.adopt('0123456789abcdef')).resolves.toBeUndefined();
+});
+
+test('the sweep deletes what nobody owns, and only that', async () => {
+  const [kept, lost] = await Promise.all([1, 2].map(() => on.provider([smallClass]).claim(request, noTrace, signal)));
+  const later = on.restarted();
+  const provider = later.provider([smallClass]);
+  const own = await provider.claim(request, noTrace, signal);
+  expect(await provider.sweep(new Set([kept!.id]))).toEqual([lost!.id]);
+  expect([...on.host.netns].sort()).toEqual([kept!.id, own.id].sort());
+  expect(await provider.sweep(new Set([kept!.id]))).toEqual([]);
+});
+
+test('a damaged record does not keep the sweep from removing a vm', async () => {
+  const vm = await on.provider([smallClass]).claim(request, noTrace, signal);
+  await writeFile(join(on.host.services.folders.state, 'vms', vm.id, 'vm.json'), '{');
+  expect(await on.restarted().provider([smallClass]).sweep(new Set())).toContain(vm.id);
+  expect(await readdir(join(on.host.services.folders.state, 'vms'))).toEqual([]);
+});
+
+test('a template survives the daemon; another guest image makes another one', async () => {
+  const vm = await on.provider([smallClass]).claim(request, noTrace, signal);
+  const later = on.restarted();
+  await later.provider([smallClass]).claim(request, noTrace, signal);
+  expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(1);
+  on.hypervisor.version = 'fake 2';
+  const upgraded = on.restarted().provider([smallClass]);
+  await upgraded.start();
+  expect(on.memories.held.size).toBe(0);
+  await upgraded.claim(request, noTrace, signal);
+  expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(2);
+  expect(on.memories.held.size).toBe(1);
+  await vm.destroy();
+});
