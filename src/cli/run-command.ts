@@ -50,7 +50,9 @@ export function addRunCommand(program: Command): void {
     // What follows the image belongs to the container, dashes and all.
     .passThroughOptions()
     .action(async (image: string, command: readonly string[], options: CommandOptions) => {
-      process.exitCode = await runContainer(image, command, options);
+      // `run IMAGE -- CMD`: options end at the image already, and commander hands the dashes on.
+      const argv = command[0] === '--' ? command.slice(1) : command;
+      process.exitCode = await runContainer(image, argv, options);
     });
 }
 
