@@ -37,11 +37,9 @@ test('makes a group of its own for each vm and removes it', async () => {
     const id = '0123456789abcdef';
     expect(await cgroups.create(id)).toEqual([join(root, 'kelyfos', id)]);
     expect(await readFile(join(root, 'cgroup.subtree_control'), 'utf8')).toContain('pids');
-    expect(await cgroups.list()).toEqual([id]);
     await cgroups.remove(id);
     await cgroups.remove(id);
     await expect(stat(join(root, 'kelyfos', id))).rejects.toThrow('ENOENT');
-    expect(await cgroups.list()).toEqual([]);
   } finally {
     await rm(root, { recursive: true });
   }

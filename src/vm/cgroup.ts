@@ -1,4 +1,4 @@
-import { mkdir, readFile, readdir, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, hasCode } from '../platform/errors.ts';
@@ -82,22 +82,6 @@ export class Cgroups {
   /** Idempotent. Fails while a process is still in one of the groups. */
   async remove(vmId: string): Promise<void> {
     await Promise.all(this.folders(vmId).map(removeGroup));
-  }
-
-  /** Ids of all VMs that have a group. */
-  async list(): Promise<string[]> {
-    const names = await Promise.all(
-      this.#hierarchies.map(async ({ mountPoint }) => {
-        try {
-          const children = await readdir(join(mountPoint, this.#parent), { withFileTypes: true });
-          return children.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-        } catch (error) {
-          if (hasCode(error, 'ENOENT')) return [];
-          throw error;
-        }
-      }),
-    );
-    return [...new Set(names.flat())];
   }
 }
 

@@ -24,7 +24,6 @@ export interface VmCgroups {
   kill(vmId: string): Promise<void>;
   /** Idempotent. */
   remove(vmId: string): Promise<void>;
-  list(): Promise<readonly string[]>;
 }
 
 export type MakeScratch = (path: string, bytes: number, uid: number) => Promise<void>;

@@ -277,7 +277,6 @@ export async function fakeHost(fail: FailPoints): Promise<FakeHost> {
         },
         kill: async () => undefined,
         remove: (vmId) => cgroups.remove(vmId),
-        list: () => cgroups.list(),
       },
       makeScratch: async (path) => {
         await fail.step('make scratch');
