@@ -1,6 +1,6 @@
 import { copyFile, mkdir, symlink, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf';
 import type { Client } from '@connectrpc/connect';
 import { execa } from 'execa';
 import {
@@ -13,11 +13,18 @@ import {
   Namespaces_Mode,
   type OutputRecord,
   type OutputRequestSchema,
+  type ProcessSchema,
 } from '../../src/agent/gen/agent/v1/agent_pb.js';
 import { freeFolder, removeFolder } from './free-folder.ts';
 
-export type CreateRequest = MessageInitShape<typeof CreateContainerRequestSchema>;
-export type ExecRequest = MessageInitShape<typeof ExecRequestSchema>;
+/** The plain form of a message, which can be spread. */
+type Plain<T> = Exclude<T, { readonly $typeName: string }>;
+type PlainMessage<T extends DescMessage> = Plain<MessageInitShape<T>>;
+
+export type CreateRequest = Omit<PlainMessage<typeof CreateContainerRequestSchema>, 'process'> & {
+  process?: PlainMessage<typeof ProcessSchema>;
+};
+export type ExecRequest = PlainMessage<typeof ExecRequestSchema>;
 
 /** What a program has written and how it has ended. */
 export interface Outcome {
@@ -78,7 +85,10 @@ export function request(id: string, argv: readonly string[], more: CreateRequest
       mount(Mount_Kind.RESOLV_CONF, '/etc/resolv.conf'),
       mount(Mount_Kind.HOSTNAME, '/etc/hostname'),
     ],
-    maskedPaths: '/proc/asound /proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/scsi /sys/firmware'.split(' '),
+    maskedPaths:
+      '/proc/asound /proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/scsi /sys/firmware'.split(
+        ' ',
+      ),
     readonlyPaths: '/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger'.split(' '),
     namespaces: { pid: Namespaces_Mode.CONTAINER, ipc: Namespaces_Mode.POD },
     ...more,
@@ -121,7 +131,10 @@ export class Requests<T> implements AsyncIterable<T> {
 }
 
 /** Reads a container's output to its end, acknowledging every record. */
-export async function readOutput(client: Client<typeof Agent>, id: string): Promise<Outcome & { records: OutputRecord[] }> {
+export async function readOutput(
+  client: Client<typeof Agent>,
+  id: string,
+): Promise<Outcome & { records: OutputRecord[] }> {
   const requests = new Requests<MessageInitShape<typeof OutputRequestSchema>>();
   requests.push({ id });
   const records: OutputRecord[] = [];
@@ -153,7 +166,7 @@ export async function runContainer(client: Client<typeof Agent>, create: CreateR
 export async function execIn(
   client: Client<typeof Agent>,
   start: NonNullable<ExecRequest['start']>,
-  more: AsyncIterable<ExecRequest> = (async function* none(): AsyncGenerator<ExecRequest> {})(),
+  more: Iterable<ExecRequest> = [],
 ): Promise<Outcome & { readonly startedMs: number; readonly exitedMs: number }> {
   const begin = performance.now();
   let startedMs = NaN;

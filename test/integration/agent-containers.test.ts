@@ -2,7 +2,13 @@ import { chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { ConnectError } from '@connectrpc/connect';
-import { ContainerInfo_State, Mount_Kind, Mount_Propagation, Namespaces_Mode, Seccomp_Kind } from '../../src/agent/gen/agent/v1/agent_pb.js';
+import {
+  ContainerInfo_State,
+  Mount_Kind,
+  Mount_Propagation,
+  Namespaces_Mode,
+  Seccomp_Kind,
+} from '../../src/agent/gen/agent/v1/agent_pb.js';
 import { type ContainerGuest, startContainerGuest } from '../harness/container-guest.ts';
 import {
   type CreateRequest,
@@ -46,7 +52,9 @@ async function stdout(script: string, more: CreateRequest = {}): Promise<string>
 
 const process = (fields: object): CreateRequest => ({ process: fields });
 /** The usual mounts and some more. */
-const withMounts = (...mounts: object[]): CreateRequest => ({ mounts: [...(request('x', []).mounts ?? []), ...mounts] });
+const withMounts = (...mounts: object[]): CreateRequest => ({
+  mounts: [...(request('x', []).mounts ?? []), ...mounts],
+});
 const bind = (source: string, destination: string, more: object = {}): object => ({
   kind: Mount_Kind.BIND,
   source,
@@ -108,7 +116,8 @@ describe('programs', () => {
 });
 
 describe('users', () => {
-  const idOf = async (user: object): Promise<string> => await stdout('id -u; id -g; id -G; echo $HOME', process({ user })).then((text) => text.replaceAll('\n', '|'));
+  const idOf = async (user: object): Promise<string> =>
+    await stdout('id -u; id -g; id -G; echo $HOME', process({ user })).then((text) => text.replaceAll('\n', '|'));
 
   test.each([
     [{ uid: 33, gid: 7, additionalGids: [9] }, '33|7|7 9 50|/var/www'],
@@ -155,9 +164,9 @@ describe('privileges', () => {
     expect(await status({ noNewPrivileges: true })).toMatchObject({ NoNewPrivs: '1', Seccomp: '2' });
     const rlimits = [{ type: 'RLIMIT_NOFILE', soft: 100n, hard: 200n }];
     const fields = { rlimits, oomScoreAdj: 500, cwd: '/made/for/it' };
-    expect(await stdout('ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj; pwd; ls /proc/self/fd', process(fields))).toBe(
-      '100\n200\n500\n/made/for/it\n0\n1\n2\n3',
-    );
+    expect(
+      await stdout('ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj; pwd; ls /proc/self/fd', process(fields)),
+    ).toBe('100\n200\n500\n/made/for/it\n0\n1\n2\n3');
   });
 
   test('the default filter, none, and one of the user', async () => {
@@ -170,7 +179,9 @@ describe('privileges', () => {
       syscalls: [{ names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO', errnoRet: 28 }],
     };
     const own = { seccomp: { kind: Seccomp_Kind.PROFILE, profile: Buffer.from(JSON.stringify(profile)) } };
-    expect(await stdout('mkdir /tmp/x 2>&1', process(own))).toBe(`mkdir: can't create directory '/tmp/x': No space left on device`);
+    expect(await stdout('mkdir /tmp/x 2>&1', process(own))).toBe(
+      `mkdir: can't create directory '/tmp/x': No space left on device`,
+    );
     // For a user without capabilities, and without no_new_privileges, it is installed all the same.
     expect(await stdout('mkdir /tmp/x 2>&1', process({ ...own, user: { uid: 33 } }))).toMatch(/No space/);
     const bad = { seccomp: { kind: Seccomp_Kind.PROFILE, profile: Buffer.from('{}') } };
@@ -189,9 +200,9 @@ describe('devices', () => {
 
   test('those asked for can be used as allowed, and all by who is privileged', async () => {
     const device = { path: '/dev/x/mem', type: 'c', major: 1n, minor: 9n, mode: 0o640, uid: 33, gid: 44, access: 'r' };
-    expect(await stdout('ls -ln /dev/x/mem | cut -c 1-45; head -c 4 /dev/x/mem | wc -c', { devices: [device] })).toMatch(
-      /^crw-r----- +1 33 +44 +1, +9[^]*4$/,
-    );
+    expect(
+      await stdout('ls -ln /dev/x/mem | cut -c 1-45; head -c 4 /dev/x/mem | wc -c', { devices: [device] }),
+    ).toMatch(/^crw-r----- +1 33 +44 +1, +9[^]*4$/);
     const open = 'mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk >/dev/null 2>&1; echo $?';
     expect(await stdout(open, { devices: [{ all: true }] })).toBe('0');
   });
@@ -210,9 +221,9 @@ describe('root file system', () => {
   test('a read-only root still gets its mount points', async () => {
     const mounts = withMounts({ kind: Mount_Kind.TMPFS, destination: '/new/place', options: ['size=1m', 'nosuid'] });
     const more = { ...mounts, rootfs: { imageDisk: 'slot0', readonly: true } };
-    expect(await stdout('touch /x 2>&1; touch /new/place/y && ls /new/place; grep new/place /proc/mounts', more)).toMatch(
-      /^touch: \/x: Read-only file system\ny\ntmpfs \/new\/place tmpfs rw,nosuid,relatime,size=1024k/,
-    );
+    expect(
+      await stdout('touch /x 2>&1; touch /new/place/y && ls /new/place; grep new/place /proc/mounts', more),
+    ).toMatch(/^touch: \/x: Read-only file system\ny\ntmpfs \/new\/place tmpfs rw,nosuid,relatime,size=1024k/);
   });
 
   test('writes of one container are not seen by the next', async () => {
@@ -233,7 +244,8 @@ describe('mounts', () => {
       bind('/share/vol', '/ro', { readonly: true, options: ['rbind', 'noexec'] }),
       bind('/share/single', '/etc/config/single.txt', { readonly: true }),
     );
-    const script = 'cat /data/file /etc/config/single.txt; touch /ro/x 2>&1; echo hello > /data/sub/new; grep " /ro " /proc/mounts';
+    const script =
+      'cat /data/file /etc/config/single.txt; touch /ro/x 2>&1; echo hello > /data/sub/new; grep " /ro " /proc/mounts';
     const text = await stdout(script, more);
     expect(text).toMatch(/^from the host\none file\ntouch: \/ro\/x: Read-only file system\nshare \/ro 9p ro,.*noexec/);
     expect(await readFile(share('vol/sub/new'), 'utf8')).toBe('hello\n');
@@ -246,8 +258,12 @@ describe('mounts', () => {
       { kind: Mount_Kind.TMPFS, destination: '/evil/inside', options: ['mode=0700'] },
       { kind: Mount_Kind.TMPFS, destination: '/climb/deep', options: ['mode=0700'] },
     );
-    expect(await stdout('ls -d /inside /etc/deep; grep -c tmpfs.*mode=700 /proc/mounts', more)).toBe('/etc/deep\n/inside\n2');
-    expect(await failure(sh('true', withMounts(bind('/share/out/link', '/data'))))).toMatch(/cannot open source "\/share\/out\/link"/);
+    expect(await stdout('ls -d /inside /etc/deep; grep -c tmpfs.*mode=700 /proc/mounts', more)).toBe(
+      '/etc/deep\n/inside\n2',
+    );
+    expect(await failure(sh('true', withMounts(bind('/share/out/link', '/data'))))).toMatch(
+      /cannot open source "\/share\/out\/link"/,
+    );
     expect(await failure(sh('true', withMounts({ kind: Mount_Kind.TMPFS, destination: '/magic/3/x' })))).toMatch(
       /internal.*cannot mount "\/magic\/3\/x"/,
     );
@@ -260,7 +276,9 @@ describe('mounts', () => {
     expect(await failure(sh('true', withMounts(bind('/share/none', '/data'))))).toMatch(
       /not_found.*cannot open source "\/share\/none": no such file/,
     );
-    expect(await failure(sh('true', withMounts(bind('/share', '/proc/sys'))))).toMatch(/invalid_argument.*inside \/proc/);
+    expect(await failure(sh('true', withMounts(bind('/share', '/proc/sys'))))).toMatch(
+      /invalid_argument.*inside \/proc/,
+    );
     expect(await failure(sh('true', withMounts({ kind: 99, destination: '/x' })))).toMatch(/invalid_argument.*kind 99/);
     expect(
       await failure(sh('true', withMounts({ kind: Mount_Kind.BLOCK, source: 'none', destination: '/x' }))),
@@ -291,9 +309,11 @@ describe('mounts', () => {
 
 describe('namespaces', () => {
   test('host name, own processes, own cgroup', async () => {
-    expect(await stdout('hostname; cat /etc/hostname; echo $$; cat /proc/self/cgroup; ls /sys/fs/cgroup | grep -c memory.max')).toBe(
-      'pod\npod\n1\n0::/\n1',
-    );
+    expect(
+      await stdout(
+        'hostname; cat /etc/hostname; echo $$; cat /proc/self/cgroup; ls /sys/fs/cgroup | grep -c memory.max',
+      ),
+    ).toBe('pod\npod\n1\n0::/\n1');
   });
 
   test('processes are shared with the pod or with one container', async () => {
@@ -320,7 +340,9 @@ describe('namespaces', () => {
     const ns = 'readlink /proc/self/ns/ipc';
     const pod = await stdout(ns);
     expect(await stdout(ns)).toBe(pod);
-    expect(await stdout(ns, { namespaces: { pid: Namespaces_Mode.CONTAINER, ipc: Namespaces_Mode.CONTAINER } })).not.toBe(pod);
+    expect(
+      await stdout(ns, { namespaces: { pid: Namespaces_Mode.CONTAINER, ipc: Namespaces_Mode.CONTAINER } }),
+    ).not.toBe(pod);
   });
 });
 
@@ -347,7 +369,9 @@ describe('limits', () => {
     const resources = { memoryLimitBytes: 16n << 20n, memorySwapBytes: 16n << 20n };
     const killed = await sh('tail -c 100m /dev/zero | tail -n 1; echo survived', { resources });
     expect(killed).toMatchObject({ stdout: '', exit: { code: 137, signal: 9, oomKilled: true } });
-    expect(await stdout('for i in 1 2 3 4 5 6 7 8; do sleep 5 & done 2>&1', { resources: { pidsLimit: 5n } })).toMatch(/fork/);
+    expect(await stdout('for i in 1 2 3 4 5 6 7 8; do sleep 5 & done 2>&1', { resources: { pidsLimit: 5n } })).toMatch(
+      /fork/,
+    );
   });
 
   test('statistics tell what was used', async () => {
@@ -369,29 +393,42 @@ describe('limits', () => {
 });
 
 describe('hostile requests', () => {
+  test('no process, no root', async () => {
+    expect(await failure(it.client().createContainer({ id: 'bad' }))).toBe('[invalid_argument] process is missing');
+    expect(await failure(it.client().createContainer({ id: 'bad', process: { argv: ['a'] } }))).toBe(
+      '[invalid_argument] rootfs is missing',
+    );
+  });
+
   const long = 'x'.repeat(5000);
-  test.each<[string, CreateRequest]>([
+  const requests: readonly (readonly [string, CreateRequest])[] = [
     ['an id that is a path', { id: '../etc' }],
     ['no id', { id: '' }],
-    ['no process', { id: 'bad', process: undefined }],
     ['no program', { id: 'bad', process: { argv: [] } }],
     ['an empty program', { id: 'bad', process: { argv: [''] } }],
     ['a null byte', { id: 'bad', process: { argv: ['a\0b'] } }],
     ['an environment that is none', { id: 'bad', process: { argv: ['a'], env: ['=x'] } }],
     ['a working directory that is none', { id: 'bad', process: { argv: ['a'], cwd: 'x' } }],
     ['a long path', { id: 'bad', mounts: [{ kind: Mount_Kind.TMPFS, destination: `/${long}` }] }],
-    ['too many mounts', { id: 'bad', mounts: Array.from({ length: 2000 }, () => ({ kind: Mount_Kind.TMPFS, destination: '/x' })) }],
+    [
+      'too many mounts',
+      { id: 'bad', mounts: Array.from({ length: 2000 }, () => ({ kind: Mount_Kind.TMPFS, destination: '/x' })) },
+    ],
     ['an unknown capability', { id: 'bad', process: { argv: ['a'], capabilities: { bounding: ['CAP_X'] } } }],
     ['an unknown limit', { id: 'bad', process: { argv: ['a'], rlimits: [{ type: 'NOFILE' }] } }],
     ['a score out of range', { id: 'bad', process: { argv: ['a'], oomScoreAdj: 5000 } }],
     ['a device of no type', { id: 'bad', devices: [{ path: '/dev/x', type: 'z' }] }],
-    ['a device number out of range', { id: 'bad', devices: [{ path: '/dev/x', type: 'c', major: -1n, minor: 1n << 40n }] }],
+    [
+      'a device number out of range',
+      { id: 'bad', devices: [{ path: '/dev/x', type: 'c', major: -1n, minor: 1n << 40n }] },
+    ],
     ['a masked path that is none', { id: 'bad', maskedPaths: ['x'] }],
     ['a limit the kernel does not take', { id: 'bad', resources: { unified: { 'memory.max': 'much' } } }],
-  ])('%s', async (_name, fields) => {
+  ];
+  test.each(requests)('%s', async (_name, fields) => {
     const create = { ...request('bad', ['true']), ...fields };
     expect(await failure(it.client().createContainer(create))).toMatch(/^\[invalid_argument\] \S/);
-    expect(await failure(it.client().createContainer({ ...create, ...{ mounts: [], devices: [] } }))).not.toBe('');
+    expect(await failure(it.client().createContainer({ ...create, mounts: [], devices: [] }))).not.toBe('');
     await it.client().removeContainer({ id: 'bad' });
     expect((await it.client().listContainers({})).containers).toEqual([]);
   });

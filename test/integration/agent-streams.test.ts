@@ -2,7 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
-import { type OutputRecord, type OutputRequestSchema, Seccomp_Kind } from '../../src/agent/gen/agent/v1/agent_pb.js';
+import {
+  Channel,
+  type OutputRecord,
+  type OutputRequestSchema,
+  Seccomp_Kind,
+} from '../../src/agent/gen/agent/v1/agent_pb.js';
 import { type ContainerGuest, startContainerGuest } from '../harness/container-guest.ts';
 import {
   type CreateRequest,
@@ -60,11 +65,12 @@ async function codeOf(call: Promise<unknown>): Promise<Code | undefined> {
   return error instanceof ConnectError ? error.code : undefined;
 }
 
-async function exec(argv: readonly string[], more: object = {}, input: readonly ExecRequest[] = []): Promise<Outcome & { startedMs: number; exitedMs: number }> {
-  async function* requests(): AsyncGenerator<ExecRequest> {
-    yield* input;
-  }
-  return await execIn(it.client(), { containerId: idle, inherit: true, process: { argv: [...argv] }, ...more }, requests());
+async function exec(
+  argv: readonly string[],
+  more: object = {},
+  input: readonly ExecRequest[] = [],
+): Promise<Outcome & { startedMs: number; exitedMs: number }> {
+  return await execIn(it.client(), { containerId: idle, inherit: true, process: { argv: [...argv] }, ...more }, input);
 }
 
 describe('output', () => {
@@ -94,7 +100,9 @@ describe('output', () => {
     const stats = await it.client().containerStats({ id });
     expect(stats.writableLayerBytes).toBeLessThan(2_500_000n);
     const outcome = await readOutput(it.client(), id);
-    const data = Buffer.concat(outcome.records.filter((record) => record.channel === 0).map((record) => record.data));
+    const data = Buffer.concat(
+      outcome.records.filter((record) => record.channel === Channel.STDOUT).map((record) => record.data),
+    );
     expect(data.length).toBe(bytes);
     const { createHash } = await import('node:crypto');
     expect(outcome.stderr).toBe(`${createHash('md5').update(data).digest('hex')}  -\n`);
@@ -178,9 +186,7 @@ describe('terminals', () => {
     }
     await it.client().writeStdin(line());
     const outcome = await output;
-    expect(outcome.stdout.replaceAll('\r', '')).toBe(
-      '/dev/pts/0\n25 81\nxterm\nconsole\nhello\n50 100\ngot hello\n',
-    );
+    expect(outcome.stdout.replaceAll('\r', '')).toBe('/dev/pts/0\n25 81\nxterm\nconsole\nhello\n50 100\ngot hello\n');
     expect(outcome.exit.code).toBe(0);
     await it.client().removeContainer({ id });
     expect(await codeOf(it.client().resizeTty({ id: idle, width: 1, height: 1 }))).toBe(Code.FailedPrecondition);
@@ -201,15 +207,34 @@ describe('terminals', () => {
 
 describe('exec', () => {
   test('runs in the namespaces, with the privileges of the container', async () => {
-    const outcome = await exec(['sh', '-c', 'ps -o pid,args | grep "sleep 1000[0]"; grep -w -E "Seccomp|CapBnd" /proc/self/status; echo $A; exit 7'], {
-      process: { argv: ['sh', '-c', 'ps -o pid,args | grep "sleep 1000[0]"; grep -w -E "Seccomp|CapBnd" /proc/self/status; echo $A; exit 7'], env: ['A=added'] },
-    });
+    const outcome = await exec(
+      [
+        'sh',
+        '-c',
+        'ps -o pid,args | grep "sleep 1000[0]"; grep -w -E "Seccomp|CapBnd" /proc/self/status; echo $A; exit 7',
+      ],
+      {
+        process: {
+          argv: [
+            'sh',
+            '-c',
+            'ps -o pid,args | grep "sleep 1000[0]"; grep -w -E "Seccomp|CapBnd" /proc/self/status; echo $A; exit 7',
+          ],
+          env: ['A=added'],
+        },
+      },
+    );
     expect(outcome.stdout).toBe('    1 sleep 10000\nCapBnd:\t00000000a80425fb\nSeccomp:\t2\nadded\n');
     expect(outcome.exit).toMatchObject({ code: 7, timedOut: false });
   });
 
   test('takes a process of its own as well', async () => {
-    const process = { argv: ['sh', '-c', 'id -u; grep -w Seccomp /proc/self/status; pwd'], user: { username: 'web' }, cwd: '/tmp', seccomp: { kind: Seccomp_Kind.UNCONFINED } };
+    const process = {
+      argv: ['sh', '-c', 'id -u; grep -w Seccomp /proc/self/status; pwd'],
+      user: { username: 'web' },
+      cwd: '/tmp',
+      seccomp: { kind: Seccomp_Kind.UNCONFINED },
+    };
     expect((await exec([], { inherit: false, process })).stdout).toBe('33\nSeccomp:\t0\n/tmp\n');
   });
 
@@ -236,10 +261,15 @@ describe('exec', () => {
   test('so does a client that goes', async () => {
     const abort = new AbortController();
     const requests = new Requests<ExecRequest>();
-    requests.push({ start: { containerId: idle, inherit: true, process: { argv: ['sh', '-c', 'setsid sleep 777 & sleep 777'] } } });
+    requests.push({
+      start: { containerId: idle, inherit: true, process: { argv: ['sh', '-c', 'setsid sleep 777 & sleep 777'] } },
+    });
     const call = (async () => {
       for await (const response of it.client().exec(requests, { signal: abort.signal })) {
-        if (response.started) setTimeout(() => { abort.abort(); }, 200);
+        if (response.started)
+          setTimeout(() => {
+            abort.abort();
+          }, 200);
       }
     })();
     await expect(call).rejects.toThrow();

@@ -1,4 +1,4 @@
-//! CreateContainer: from a request to a process that is held right before execve.
+//! `CreateContainer`: from a request to a process that is held right before execve.
 
 use std::{
     fs::File,
@@ -11,9 +11,9 @@ use std::{
 use super::{
     Shared,
     cgroup::{self, Cgroup},
-    container::{Container, Parts},
     device_program,
     error::ContainerError,
+    instance::{Container, Parts},
     launcher::{
         Child, LaunchError, Message, NewNamespaces, launch,
         spec::{Entry, Finish, Launch, RootPlan, Streams, TerminalSize},

@@ -1,4 +1,4 @@
-//! Which devices a container may use: a small BPF program on its cgroup. Without it CAP_MKNOD would
+//! Which devices a container may use: a small BPF program on its cgroup. Without it `CAP_MKNOD` would
 //! open every device of the guest, its disks among them.
 
 use std::{
@@ -300,6 +300,9 @@ fn load(code: &[Instruction]) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    // Test data is made to fit.
+    #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
     use super::*;
 
     /// Runs the program as the kernel would.

@@ -35,7 +35,7 @@ pub enum ContainerError {
     },
     #[error("container {id} has no {what}")]
     Lacks { id: String, what: &'static str },
-    /// Why StartContainer has failed, again.
+    /// Why `StartContainer` has failed, again.
     #[error("{0}")]
     StartFailed(String),
     #[error("container {id}: {step}: {}", plain(.source))]
@@ -78,13 +78,19 @@ impl From<ContainerError> for Status {
             ContainerError::Superseded(_) => Self::aborted(message),
             ContainerError::Io { .. } | ContainerError::TaskLost { .. } => Self::internal(message),
             ContainerError::Mount(inner) => mount_status(&inner, message),
-            ContainerError::Process(ProcessError::User(UserError::Read { .. })) => Self::internal(message),
-            ContainerError::Process(_) => Self::invalid_argument(message),
+            ContainerError::Process(inner) => match inner {
+                ProcessError::User(UserError::Read { .. }) => Self::internal(message),
+                _ => Self::invalid_argument(message),
+            },
             ContainerError::Cgroup(inner) => cgroup_status(&inner, message),
-            ContainerError::Device(DeviceError::Kernel { .. }) => Self::internal(message),
-            ContainerError::Device(_) => Self::invalid_argument(message),
-            ContainerError::Launch(LaunchError::Execute { .. }) => Self::failed_precondition(message),
-            ContainerError::Launch(_) => Self::internal(message),
+            ContainerError::Device(inner) => match inner {
+                DeviceError::Kernel { .. } => Self::internal(message),
+                _ => Self::invalid_argument(message),
+            },
+            ContainerError::Launch(inner) => match inner {
+                LaunchError::Execute { .. } => Self::failed_precondition(message),
+                _ => Self::internal(message),
+            },
         }
     }
 }

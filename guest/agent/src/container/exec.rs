@@ -1,7 +1,11 @@
 //! Exec: a program inside a running container, in a cgroup of its own so that it and all that it has
 //! started can be ended as a whole.
 
-use std::{os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -12,9 +16,9 @@ use tonic::{Status, Streaming};
 use super::{
     Shared,
     cgroup::Cgroup,
-    container::{Container, exit_of},
     create::terminal_size,
     error::ContainerError,
+    instance::{Container, exit_of},
     launcher::{
         Child, Message, Messages, NewNamespaces, launch,
         spec::{Entry, Finish, Launch, Streams},
@@ -29,7 +33,6 @@ use crate::{
     proto::{Channel, ExecRequest, ExecResponse, ExecStart, Exit, Stdio},
     reaper::ExitStatus,
 };
-use std::os::fd::AsRawFd;
 
 /// How long a stream that something in the background keeps open may stay silent after the program has
 /// ended.
@@ -155,7 +158,7 @@ impl Session {
             result = until_executed(&messages) => result,
             () = self.responses.closed() => Ok(None),
         };
-        let terminal = match terminal.and_then(|fd| fd.map(stdio::stream).transpose().map_err(failed)) {
+        let terminal = match terminal.and_then(|fd| fd.map(stdio::stream).transpose().map_err(|error| failed(&error))) {
             Ok(terminal) => terminal.map(Arc::new),
             Err(status) => {
                 self.kill();
@@ -260,7 +263,7 @@ impl Session {
 }
 
 /// The terminal, if there is one, once execve has happened.
-async fn until_executed(messages: &Messages) -> Result<Option<std::os::fd::OwnedFd>, Status> {
+async fn until_executed(messages: &Messages) -> Result<Option<OwnedFd>, Status> {
     let mut terminal = None;
     loop {
         match messages.next().await.map_err(ContainerError::from)? {
@@ -271,7 +274,7 @@ async fn until_executed(messages: &Messages) -> Result<Option<std::os::fd::Owned
     }
 }
 
-fn failed(error: std::io::Error) -> Status {
+fn failed(error: &std::io::Error) -> Status {
     Status::internal(format!("cannot watch the terminal: {error}"))
 }
 
@@ -320,7 +323,7 @@ async fn pump(stream: Arc<Stream>, channel: Channel, responses: Responses, exite
 struct Handler {
     stdin: Option<Arc<Stream>>,
     terminal: Option<Arc<Stream>>,
-    pidfd: std::os::fd::OwnedFd,
+    pidfd: OwnedFd,
 }
 
 impl Handler {

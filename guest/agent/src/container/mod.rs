@@ -2,12 +2,12 @@
 
 mod capabilities;
 mod cgroup;
-mod container;
 mod create;
 mod device_program;
 mod error;
 mod exec;
 mod guest_path;
+mod instance;
 mod launcher;
 mod mount_options;
 mod mounts;
@@ -34,7 +34,7 @@ use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use self::{
-    cgroup::Cgroup, container::Container, device_program::DevicePrograms, error::ContainerError, output::Next,
+    cgroup::Cgroup, device_program::DevicePrograms, error::ContainerError, instance::Container, output::Next,
     pod_pid_namespace::PodPidNamespace, seccomp::Programs, stdio::write_all,
 };
 use crate::{
@@ -167,6 +167,7 @@ impl Containers {
         })
     }
 
+    #[allow(clippy::unused_async)] // each call of the service is one
     pub async fn signal(&self, request: SignalContainerRequest) -> Result<SignalContainerResponse, Status> {
         if !(1..=64).contains(&request.signal) {
             let value = request.signal.to_string();
@@ -194,6 +195,7 @@ impl Containers {
         Ok(RemoveContainerResponse {})
     }
 
+    #[allow(clippy::unused_async)] // each call of the service is one
     pub async fn list(&self, _request: ListContainersRequest) -> Result<ListContainersResponse, Status> {
         let containers = self.shared.containers().values().map(|it| it.info()).collect();
         Ok(ListContainersResponse { containers })
@@ -251,6 +253,7 @@ impl Containers {
         Ok(WriteStdinResponse { written })
     }
 
+    #[allow(clippy::unused_async)] // each call of the service is one
     pub async fn resize(&self, request: ResizeTtyRequest) -> Result<ResizeTtyResponse, Status> {
         let clamp = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
         self.shared

@@ -215,6 +215,9 @@ async fn wait<T>(notify: &Notify, ready: impl Fn() -> Option<T>) -> T {
 
 #[cfg(test)]
 mod tests {
+    // Test data is made to fit.
+    #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
     use super::*;
 
     /// A small generator, so that failures can be repeated.
@@ -277,12 +280,11 @@ mod tests {
                             assert_eq!(record.sequence, cursor + 1);
                             assert!(record.data.len() <= MAX_RECORD_BYTES);
                             cursor = record.sequence;
-                            match seen.get(cursor as usize - 1) {
-                                Some(earlier) => assert_eq!(earlier, &record, "a repeated record is the same"),
-                                None => {
-                                    received[record.channel as usize].extend(record.data.as_ref());
-                                    seen.push(record);
-                                }
+                            if let Some(earlier) = seen.get(cursor as usize - 1) {
+                                assert_eq!(earlier, &record, "a repeated record is the same");
+                            } else {
+                                received[record.channel as usize].extend(record.data.as_ref());
+                                seen.push(record);
                             }
                         }
                         Some(Next::End) => break,

@@ -125,6 +125,9 @@ pub async fn write_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    // Test data is made to fit.
+    #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
     use super::*;
 
     #[tokio::test]

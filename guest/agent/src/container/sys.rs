@@ -142,13 +142,18 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
 }
 
+/// Takes over two descriptors at once.
+fn owned_pair(result: libc::c_int, ends: [RawFd; 2]) -> io::Result<(OwnedFd, OwnedFd)> {
+    check(result.into())?;
+    Ok((owned(ends[0].into())?, owned(ends[1].into())?))
+}
+
 /// A pipe: the end to read and the end to write, both close-on-exec.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     // SAFETY: the array has room for the two descriptors.
-    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }.into())?;
-    // SAFETY: the kernel has just made both, and nobody else owns them.
-    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+    let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) };
+    owned_pair(made, ends)
 }
 
 /// A connected pair of datagram sockets that keep boundaries and tell when the other side is gone.
@@ -156,9 +161,8 @@ pub fn message_socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: the array has room for the two descriptors.
-    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) }.into())?;
-    // SAFETY: the kernel has just made both, and nobody else owns them.
-    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+    let made = unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) };
+    owned_pair(made, ends)
 }
 
 pub fn set_nonblocking(fd: &impl AsFd) -> io::Result<()> {
@@ -217,14 +221,18 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
     // SAFETY: the header points to live buffers of the lengths it names.
     let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-    // SAFETY: recvmsg has filled the header in; the result is null or points into `control`.
-    let message = unsafe { libc::CMSG_FIRSTHDR(&raw const header).as_ref() };
+    // SAFETY: recvmsg has filled the header in.
+    let first = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    // SAFETY: null, or a header within `control`.
+    let message = unsafe { first.as_ref() };
     let rights = message.filter(|it| it.cmsg_level == libc::SOL_SOCKET && it.cmsg_type == libc::SCM_RIGHTS);
     let descriptor = rights.map(|it| {
-        // SAFETY: a message with rights holds at least one descriptor, which is now ours.
-        unsafe { OwnedFd::from_raw_fd(libc::CMSG_DATA(it).cast::<RawFd>().read_unaligned()) }
+        // SAFETY: the data follows the header, within `control`.
+        let data = unsafe { libc::CMSG_DATA(it) };
+        // SAFETY: a message with rights holds at least one descriptor.
+        unsafe { data.cast::<RawFd>().read_unaligned() }
     });
-    Ok((count, descriptor))
+    Ok((count, descriptor.map(|fd| owned(fd.into())).transpose()?))
 }
 
 /// Nanoseconds since the epoch.

@@ -160,12 +160,11 @@ impl Accounts {
             return Err(UserError::BadName(user.username.clone()));
         }
         // A user may be called 1000; the name is tried before the number, as the peers do.
-        let (uid, primary, by_name) = match self.users().find(|it| it.name == name) {
-            Some(entry) => (entry.uid, entry.gid, Some(name)),
-            None => {
-                let uid = name.parse().map_err(|_| UserError::UnknownUser(name.to_owned()))?;
-                (uid, self.users().find(|it| it.uid == uid).map_or(0, |it| it.gid), None)
-            }
+        let (uid, primary, by_name) = if let Some(entry) = self.users().find(|it| it.name == name) {
+            (entry.uid, entry.gid, Some(name))
+        } else {
+            let uid = name.parse().map_err(|_| UserError::UnknownUser(name.to_owned()))?;
+            (uid, self.users().find(|it| it.uid == uid).map_or(0, |it| it.gid), None)
         };
         let gid = match group {
             _ if user.gid_set => user.gid,

@@ -45,6 +45,8 @@ const NULL_DEVICE: u64 = libc::makedev(1, 3);
 const LAST_CAPABILITY: u32 = 63;
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
+/// `SECCOMP_SET_MODE_FILTER`.
+const SET_MODE_FILTER: i32 = 1;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 type Errno = i32;
@@ -567,7 +569,6 @@ unsafe fn execute(report: Reporter, program: &Program, terminal: Option<isize>) 
             len: filter.code.len() as u16,
             filter: filter.code.as_ptr().cast_mut(),
         };
-        const SET_MODE_FILTER: i32 = 1;
         let installed = raw!(
             SYS_seccomp,
             SET_MODE_FILTER,

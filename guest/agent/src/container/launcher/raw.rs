@@ -4,6 +4,9 @@
 //! lock that one of them held stays locked for ever, so the child must not allocate, not unwind, and
 //! not use what libc keeps per thread (errno, cached ids).
 
+// Arguments are words whatever their type; the few functions must not be calls in the child of a debug build.
+#![allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, clippy::inline_always)]
+
 use std::arch::asm;
 
 /// # Safety
@@ -37,7 +40,13 @@ macro_rules! raw {
     ($name:ident $(, $argument:expr)* $(,)?) => {
         $crate::container::launcher::raw::syscall(
             libc::$name,
-            $crate::container::launcher::raw::padded([$($argument as usize),*]),
+            $crate::container::launcher::raw::padded([$(
+                {
+                    #[allow(clippy::cast_sign_loss)] // a word is a word
+                    let word = $argument as usize;
+                    word
+                }
+            ),*]),
         )
     };
 }

@@ -277,6 +277,9 @@ fn jump(distance: usize) -> Result<sock_filter, CompileError> {
 #[cfg(test)]
 pub mod interpreter {
     //! The part of classic BPF that filters use, for tests.
+
+    #![allow(clippy::cast_possible_truncation)]
+
     use super::{AND, IF_EQUAL, IF_GREATER, IF_GREATER_OR_EQUAL, JUMP, LOAD, RETURN};
     use libc::sock_filter;
 
@@ -312,6 +315,9 @@ pub mod interpreter {
 
 #[cfg(test)]
 mod tests {
+    // Test data is made to fit.
+    #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
     use std::collections::BTreeMap;
 
     use super::{

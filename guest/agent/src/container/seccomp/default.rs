@@ -1,4 +1,4 @@
-//! The profile of RUNTIME_DEFAULT: what container images have come to expect, calls that only serve
+//! The profile of `RUNTIME_DEFAULT`: what container images have come to expect, calls that only serve
 //! to attack the kernel left out, and calls that a capability implies let through with it.
 
 use std::collections::BTreeMap;

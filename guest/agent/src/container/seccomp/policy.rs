@@ -94,6 +94,6 @@ pub struct Filter {
     pub native: Policy,
     /// None: a process that makes an i386 call is killed.
     pub i386: Option<Policy>,
-    /// SECCOMP_FILTER_FLAG_* for the installation.
+    /// `SECCOMP_FILTER_FLAG_*` for the installation.
     pub flags: u32,
 }

@@ -17,7 +17,7 @@ use crate::container::capabilities::{Capability, CapabilitySet};
 /// Profiles in use have some 15 kB; this keeps a hostile one from filling the guest's memory.
 const MAX_PROFILE_BYTES: usize = 1 << 20;
 const EPERM: u16 = 1;
-/// SECCOMP_FILTER_FLAG_* by name. TSYNC means nothing to a process with one thread.
+/// `SECCOMP_FILTER_FLAG_*` by name. TSYNC means nothing to a process with one thread.
 const FLAGS: &[(&str, u32)] = &[
     ("SECCOMP_FILTER_FLAG_TSYNC", 0),
     ("SECCOMP_FILTER_FLAG_LOG", 2),
@@ -52,7 +52,7 @@ pub fn parse(json: &[u8], bounding: CapabilitySet) -> Result<Filter, ProfileErro
         value: &root,
     };
     let root = root.object()?;
-    let default_errno = root.optional("defaultErrnoRet")?.map(|it| it.errno()).transpose()?;
+    let default_errno = root.optional("defaultErrnoRet").map(|it| it.errno()).transpose()?;
     let default = root.required("defaultAction")?.action(default_errno)?;
     let architectures = architectures(&root)?;
     if !architectures.native {
@@ -60,7 +60,7 @@ pub fn parse(json: &[u8], bounding: CapabilitySet) -> Result<Filter, ProfileErro
     }
     let mut calls = BTreeMap::<String, CallPolicy>::new();
     for entry in root
-        .optional("syscalls")?
+        .optional("syscalls")
         .map(|it| it.list())
         .transpose()?
         .unwrap_or_default()
@@ -69,7 +69,7 @@ pub fn parse(json: &[u8], bounding: CapabilitySet) -> Result<Filter, ProfileErro
     }
     let mut flags = 0;
     for flag in root
-        .optional("flags")?
+        .optional("flags")
         .map(|it| it.list())
         .transpose()?
         .unwrap_or_default()
@@ -96,7 +96,7 @@ struct Architectures {
 fn architectures(root: &Object) -> Result<Architectures, ProfileError> {
     let mut names = Vec::new();
     for name in root
-        .optional("architectures")?
+        .optional("architectures")
         .map(|it| it.list())
         .transpose()?
         .unwrap_or_default()
@@ -104,7 +104,7 @@ fn architectures(root: &Object) -> Result<Architectures, ProfileError> {
         names.push(name.text()?.to_owned());
     }
     for entry in root
-        .optional("archMap")?
+        .optional("archMap")
         .map(|it| it.list())
         .transpose()?
         .unwrap_or_default()
@@ -113,7 +113,7 @@ fn architectures(root: &Object) -> Result<Architectures, ProfileError> {
         if entry.required("architecture")?.text()? == "SCMP_ARCH_X86_64" {
             names.push("SCMP_ARCH_X86_64".to_owned());
             for name in entry
-                .optional("subArchitectures")?
+                .optional("subArchitectures")
                 .map(|it| it.list())
                 .transpose()?
                 .unwrap_or_default()
@@ -136,23 +136,23 @@ fn add(
     bounding: CapabilitySet,
 ) -> Result<(), ProfileError> {
     let included = entry
-        .optional("includes")?
+        .optional("includes")
         .map(|it| matches(&it, bounding, true))
         .transpose()?
         .unwrap_or(true);
     let excluded = entry
-        .optional("excludes")?
+        .optional("excludes")
         .map(|it| matches(&it, bounding, false))
         .transpose()?
         .unwrap_or(false);
     if !included || excluded {
         return Ok(());
     }
-    let errno = entry.optional("errnoRet")?.map(|it| it.errno()).transpose()?;
+    let errno = entry.optional("errnoRet").map(|it| it.errno()).transpose()?;
     let action = entry.required("action")?.action(errno)?;
     let mut compares = Vec::new();
     for argument in entry
-        .optional("args")?
+        .optional("args")
         .map(|it| it.list())
         .transpose()?
         .unwrap_or_default()
@@ -160,11 +160,11 @@ fn add(
         compares.push(compare(&argument.object()?)?);
     }
     let mut names = Vec::new();
-    if let Some(name) = entry.optional("name")? {
+    if let Some(name) = entry.optional("name") {
         names.push(name.text()?.to_owned());
     }
     for name in entry
-        .optional("names")?
+        .optional("names")
         .map(|it| it.list())
         .transpose()?
         .unwrap_or_default()
@@ -194,7 +194,7 @@ fn matches(node: &Node, bounding: CapabilitySet, all: bool) -> Result<bool, Prof
     let object = node.object()?;
     let mut found = Vec::new();
     for capability in object
-        .optional("caps")?
+        .optional("caps")
         .map(|it| it.list())
         .transpose()?
         .unwrap_or_default()
@@ -202,7 +202,7 @@ fn matches(node: &Node, bounding: CapabilitySet, all: bool) -> Result<bool, Prof
         found.push(Capability::parse(capability.text()?).is_ok_and(|it| bounding.contains(it)));
     }
     let arches = object
-        .optional("arches")?
+        .optional("arches")
         .map(|it| it.list())
         .transpose()?
         .unwrap_or_default();
@@ -228,7 +228,7 @@ fn compare(object: &Object) -> Result<Compare, ProfileError> {
     };
     let value = object.required("value")?.number()?;
     let second = object
-        .optional("valueTwo")?
+        .optional("valueTwo")
         .map(|it| it.number())
         .transpose()?
         .unwrap_or(0);
@@ -275,16 +275,16 @@ struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// None also for null.
-    fn optional(&self, key: &str) -> Result<Option<Node<'a>>, ProfileError> {
+    fn optional(&self, key: &str) -> Option<Node<'a>> {
         let value = self.map.get(key).filter(|value| !value.is_null());
-        Ok(value.map(|value| Node {
+        value.map(|value| Node {
             path: format!("{}.{key}", self.path),
             value,
-        }))
+        })
     }
 
     fn required(&self, key: &str) -> Result<Node<'a>, ProfileError> {
-        self.optional(key)?.ok_or_else(|| ProfileError::Unexpected {
+        self.optional(key).ok_or_else(|| ProfileError::Unexpected {
             path: format!("{}.{key}", self.path),
             found: "missing".to_owned(),
             expected: "a value",

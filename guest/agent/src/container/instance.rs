@@ -60,7 +60,7 @@ pub struct Container {
     messages: Messages,
     /// The agent's end of the terminal, if it has one.
     terminal: Option<Arc<Stream>>,
-    /// None once it was closed. Locked for the whole of a WriteStdin, so that calls do not mix.
+    /// None once it was closed. Locked for the whole of a `WriteStdin`, so that calls do not mix.
     pub stdin: tokio::sync::Mutex<Option<Arc<Stream>>>,
     /// Held while the result of execve is awaited.
     starting: tokio::sync::Mutex<()>,
