@@ -46,8 +46,12 @@ export function addDaemonCommand(program: Command, start: () => Promise<StartDae
  */
 async function stopSignal(log: Log): Promise<void> {
   const turn = Promise.withResolvers<undefined>();
+  let asked = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.once(signal, () => {
+    // Not `once`: execa raises a signal again for which it finds no other listener while a child of it runs.
+    process.on(signal, () => {
+      if (asked) return;
+      asked = true;
       log.info({ signal }, 'stopping');
       setTimeout(() => {
         log.error({ closeTimeoutMs }, 'closing takes too long; ending now, pods go on running');
