@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import * as http2 from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { chmod, mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +11,14 @@ import { openConnection } from '../../src/agent/handshake.ts';
 import { AgentSession } from '../../src/agent/session.ts';
 import { AppError } from '../../src/platform/errors.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
-import { busyboxErofs, type CreateRequest, readOutput, request, runContainer } from '../harness/guest-containers.ts';
+import {
+  busyboxErofs,
+  type CreateRequest,
+  type ExecRequest,
+  readOutput,
+  request,
+  runContainer,
+} from '../harness/guest-containers.ts';
 import { type BareGuest, startBareGuest } from '../harness/bare-guest.ts';
 
 const checkout = join(import.meta.dirname, '../..');
@@ -404,6 +412,75 @@ describe('reset line', () => {
       if (early !== undefined) await hangUp(early.data, early.reset);
       expect(await answerTime()).toBeLessThan(answerMs);
     }
+  });
+});
+
+describe('hostile clients', () => {
+  const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+
+  test('bytes that are no HTTP/2 end their session and nothing else', async () => {
+    for (let round = 0; round < 30; round++) {
+      const { data, reset } = await openConnection(guest.sockets, answerMs);
+      data.write(round % 2 === 0 ? randomBytes(5_000) : Buffer.concat([preface, Buffer.alloc(9), randomBytes(500)]));
+      await delay(5);
+      await hangUp(data, reset);
+      expect(await answerTime()).toBeLessThan(answerMs);
+    }
+  });
+
+  test('requests that are no messages of the contract get an error', async () => {
+    const { data, reset } = await openConnection(guest.sockets, answerMs);
+    const session = http2.connect('http://agent', { createConnection: () => data });
+    /** The gRPC status that a body is answered with. */
+    const statusOf = async (method: string, body: Buffer): Promise<string> => {
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': `/kelyfos.agent.v1.Agent/${method}`,
+        'content-type': 'application/grpc',
+        te: 'trailers',
+      });
+      const status = Promise.withResolvers<string>();
+      const note = (headers: http2.IncomingHttpHeaders): void => {
+        if (headers['grpc-status'] !== undefined) status.resolve(String(headers['grpc-status']));
+      };
+      stream.on('response', note).on('trailers', note).on('error', status.reject).resume();
+      stream.end(body);
+      return await status.promise;
+    };
+    const framed = (message: Buffer, flag = 0): Buffer => {
+      const head = Buffer.alloc(5, flag);
+      head.writeUInt32BE(message.length, 1);
+      return Buffer.concat([head, message]);
+    };
+    const methods = ['Hello', 'ConfigureSandbox', 'CreateContainer', 'StartContainer', 'SignalContainer', 'Trim'];
+    const streams = ['Output', 'Exec', 'WriteStdin'];
+    for (const method of [...methods, ...streams]) {
+      expect(await statusOf(method, framed(Buffer.alloc(40, 0xff)))).not.toBe('0');
+      expect(await statusOf(method, framed(randomBytes(100), 1))).not.toBe('0');
+      expect(await statusOf(method, Buffer.from([0, 0xff, 0xff, 0xff, 0xff]))).not.toBe('0');
+    }
+    expect(await statusOf('Nothing', framed(Buffer.alloc(0)))).toBe('12');
+    expect(await statusOf('Hello', framed(Buffer.alloc(0)))).toBe('0');
+    session.destroy();
+    await hangUp(data, reset);
+  });
+
+  test('streams that say nothing do not keep others from being answered', async () => {
+    const session = await AgentSession.open(guest.sockets, answerMs);
+    const stop = new AbortController();
+    const silent = async function* (): AsyncGenerator<ExecRequest> {
+      await once(stop.signal, 'abort');
+      yield* [];
+    };
+    const idle = Array.from({ length: 200 }, async () => {
+      for await (const answer of session.client.exec(silent(), { signal: stop.signal })) void answer;
+    });
+    expect((await session.client.hello({}, { timeoutMs: answerMs })).protocol).toBe(1);
+    stop.abort();
+    await Promise.allSettled(idle);
+    session.close();
+    await session.lost;
+    expect(await guest.serial()).not.toContain('panicked');
   });
 });
 
