@@ -10,7 +10,8 @@ const mountTimeoutMs = 10_000;
  */
 export async function makeSharedMount(folder: string): Promise<void> {
   try {
-    if (!(await mountPoints()).includes(folder)) await execa('mount', ['--bind', folder, folder], { timeout: mountTimeoutMs });
+    if (!(await mountPoints()).includes(folder))
+      await execa('mount', ['--bind', folder, folder], { timeout: mountTimeoutMs });
     await execa('mount', ['--make-shared', folder], { timeout: mountTimeoutMs });
   } catch (error) {
     throw wrap(error, `make ${folder} a shared mount`);

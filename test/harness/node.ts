@@ -120,9 +120,8 @@ export class TestNode implements AsyncDisposable {
   async waitExited(id: string, timeoutMs = 60_000): Promise<cri.ContainerStatus> {
     for (const deadline = Date.now() + timeoutMs; ;) {
       const status = await this.status(id);
-      if (String(status.state) === 'CONTAINER_EXITED') return status;
-      if (Date.now() > deadline)
-        throw new Error(`container ${id} is ${String(status.state)} after ${String(timeoutMs)} ms`);
+      if (status.state === 'CONTAINER_EXITED') return status;
+      if (Date.now() > deadline) throw new Error(`container ${id} is ${status.state} after ${String(timeoutMs)} ms`);
       await delay(10);
     }
   }

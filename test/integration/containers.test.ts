@@ -17,7 +17,7 @@ afterAll(async () => {
 
 const sh = (script: string): { readonly command: readonly string[] } => ({ command: ['sh', '-c', script] });
 /** As the kubelet asks for an ordinary pod: CRI's own default is one pid namespace for the whole pod. */
-const ownPids = { namespace_options: { pid: 'CONTAINER' } };
+const ownPids = { namespace_options: { pid: 'CONTAINER' } } as const;
 const security = (securityContext: object): { readonly config: object } => ({
   config: { linux: { security_context: securityContext } },
 });
@@ -218,7 +218,7 @@ test('a pod that dies is NOTREADY, its containers EXITED, and it can be removed'
   const { pid } = JSON.parse(info['info'] ?? '{}') as { pid: number };
   process.kill(pid, 'SIGKILL');
   await node.waitExited(id);
-  while (String((await node.podStatus(doomed)).state) !== 'SANDBOX_NOTREADY')
+  while ((await node.podStatus(doomed)).state !== 'SANDBOX_NOTREADY')
     await new Promise((resolve) => setTimeout(resolve, 20));
   await node.removePod(doomed);
 });

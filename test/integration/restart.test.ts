@@ -35,7 +35,7 @@ test('twenty times SIGKILL: every line once, in order, and exec goes on', async 
     await node.daemon.start();
   }
   for (const { pod, id } of writers) {
-    expect(String((await node.podStatus(pod)).state)).toBe('SANDBOX_READY');
+    expect((await node.podStatus(pod)).state).toBe('SANDBOX_READY');
     expect(await node.sh(id, 'echo still here')).toBe('still here');
   }
   for (const { pod, id, logPath } of writers) {
@@ -63,7 +63,7 @@ describe('SIGTERM', () => {
     await node.daemon.start();
     expect(await node.waitExited(ends)).toMatchObject({ exit_code: 6 });
     expect((await node.logLines(ends)).map(({ content }) => content)).toEqual(['bye']);
-    expect(String((await node.status(goesOn)).state)).toBe('CONTAINER_RUNNING');
+    expect((await node.status(goesOn)).state).toBe('CONTAINER_RUNNING');
     await node.daemon.cri.call('StartContainer', { container_id: held });
     expect(await node.sh(held, 'echo held')).toBe('held');
     await node.removePod(pod);
@@ -78,7 +78,7 @@ test('a VM that died while no daemon was there is NOTREADY, its containers EXITE
   await node.daemon.kill();
   process.kill(pid, 'SIGKILL');
   await node.daemon.start();
-  expect(String((await node.podStatus(pod)).state)).toBe('SANDBOX_NOTREADY');
+  expect((await node.podStatus(pod)).state).toBe('SANDBOX_NOTREADY');
   expect(await node.status(id)).toMatchObject({ state: 'CONTAINER_EXITED', exit_code: 255 });
   await node.removePod(pod);
 });
