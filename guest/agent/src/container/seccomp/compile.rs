@@ -10,7 +10,10 @@
 use libc::sock_filter;
 use thiserror::Error;
 
-use super::policy::{Action, CallPolicy, Compare, Filter, Operator, Policy, Rule};
+use super::{
+    policy::{Action, CallPolicy, Compare, Filter, Operator, Policy, Rule},
+    tree,
+};
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const AUDIT_ARCH_I386: u32 = 0x4000_0003;
@@ -30,8 +33,8 @@ const AND: u16 = 0x54;
 const JUMP: u16 = 0x05;
 const IF_EQUAL: u16 = 0x15;
 const IF_GREATER: u16 = 0x25;
-const IF_GREATER_OR_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
+pub(super) const IF_GREATER_OR_EQUAL: u16 = 0x35;
+pub(super) const RETURN: u16 = 0x06;
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CompileError {
@@ -41,7 +44,7 @@ pub enum CompileError {
     TooManyConditions,
 }
 
-type Code = Vec<sock_filter>;
+pub(super) type Code = Vec<sock_filter>;
 
 pub fn compile(filter: &Filter) -> Result<Code, CompileError> {
     let native = tree(&filter.native)?;
@@ -72,13 +75,13 @@ pub fn compile(filter: &Filter) -> Result<Code, CompileError> {
 }
 
 /// Call numbers from `start` up to the next range's start share the code.
-struct Range {
-    start: u32,
-    code: Code,
+pub(super) struct Range {
+    pub start: u32,
+    pub code: Code,
 }
 
 fn tree(policy: &Policy) -> Result<Code, CompileError> {
-    subtree(&ranges(policy)?)
+    tree::search(&ranges(policy)?)
 }
 
 fn ranges(policy: &Policy) -> Result<Vec<Range>, CompileError> {
@@ -110,21 +113,6 @@ fn append(ranges: &mut Vec<Range>, start: u32, code: Code) {
 fn same(left: &[sock_filter], right: &[sock_filter]) -> bool {
     let parts = |it: &sock_filter| (it.code, it.jt, it.jf, it.k);
     left.len() == right.len() && left.iter().zip(right).all(|(left, right)| parts(left) == parts(right))
-}
-
-fn subtree(ranges: &[Range]) -> Result<Code, CompileError> {
-    let (lower, upper) = ranges.split_at(ranges.len() / 2);
-    let Some(middle) = upper.first().filter(|_| !lower.is_empty()) else {
-        return Ok(ranges.first().map(|range| range.code.clone()).unwrap_or_default());
-    };
-    let (below, above) = (subtree(lower)?, subtree(upper)?);
-    let mut code = match u8::try_from(below.len()) {
-        Ok(length) => vec![instruction(IF_GREATER_OR_EQUAL, length, 0, middle.start)],
-        Err(_) => vec![instruction(IF_GREATER_OR_EQUAL, 0, 1, middle.start), jump(below.len())?],
-    };
-    code.extend(below);
-    code.extend(above);
-    Ok(code)
 }
 
 fn leaf(call: &CallPolicy, default: Action) -> Result<Code, CompileError> {
@@ -257,7 +245,7 @@ fn upper(value: u64) -> u32 {
     (value >> 32) as u32
 }
 
-fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+pub(super) fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
@@ -269,7 +257,7 @@ fn ret(action: Action) -> sock_filter {
     instruction(RETURN, 0, 0, action.value())
 }
 
-fn jump(distance: usize) -> Result<sock_filter, CompileError> {
+pub(super) fn jump(distance: usize) -> Result<sock_filter, CompileError> {
     let distance = u32::try_from(distance).map_err(|_| CompileError::TooLong(distance))?;
     Ok(instruction(JUMP, 0, 0, distance))
 }
@@ -383,7 +371,7 @@ mod tests {
         for bounding in [CapabilitySet::default(), CapabilitySet::from(Capability::SYS_ADMIN)] {
             let filter = default_filter(bounding);
             let code = compile(&filter).unwrap();
-            assert!(code.len() < 600, "{} instructions", code.len());
+            assert!(code.len() < 300, "{} instructions", code.len());
             for number in 0..600 {
                 for argument in SAMPLES {
                     let arguments = [argument, 0, 0, 0, 0, 0];

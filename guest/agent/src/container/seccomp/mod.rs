@@ -5,6 +5,7 @@ mod default;
 mod policy;
 mod profile;
 mod syscalls;
+mod tree;
 
 use std::{
     collections::HashMap,
