@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { BenchNode } from './bench-node.ts';
 import { FirstLine } from './first-line.ts';
 import { fullPools } from './full-pools.ts';
-import { infoOfPodFrom, runSandbox } from './run-sandbox.ts';
+import { infoOfPodFrom, runSandbox, wholeCall } from './run-sandbox.ts';
 import { Samples } from './samples.ts';
 import { timed } from './timed.ts';
 import { containerInfo } from './verbose.ts';
@@ -62,6 +62,7 @@ async function livePod(node: BenchNode, { calls, sandboxSteps, containerSteps }:
   calls.add('first line', at - began);
 
   for (const step of (await infoOfPodFrom(node, 'pool', podId)).startup) sandboxSteps.add(step.name, step.ms);
+  sandboxSteps.add(wholeCall, ms);
   for (const step of (await containerInfo(cri, id)).startup) containerSteps.add(step.name, step.ms);
   // The clone that replaces this one is made a second after the claim, and would be measured as well.
   await fullPools(cri);

@@ -5,6 +5,9 @@ import { podInfo, type PodInfo } from './verbose.ts';
 /** A guest that boots under emulation, on a busy machine. */
 const timeoutMs = 300_000;
 
+/** Beside the samples of its steps: RunPodSandbox as its caller sees it. */
+export const wholeCall = 'whole call';
+
 export interface RunSandbox {
   readonly id: string;
   readonly ms: number;

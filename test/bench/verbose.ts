@@ -46,5 +46,6 @@ export async function daemonInfo(cri: CriClient): Promise<Info> {
 }
 
 export async function poolStates(cri: CriClient): Promise<readonly PoolState[]> {
-  return parsed(await daemonInfo(cri), 'pools') as PoolState[];
+  const { classes } = parsed(await daemonInfo(cri), 'pools') as { readonly classes: readonly PoolState[] };
+  return classes;
 }
