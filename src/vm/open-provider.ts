@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { access, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode, messageOf } from '../platform/errors.ts';
@@ -15,7 +16,7 @@ import { createScratchDisk } from './scratch-disk.ts';
 import { JailerMemories } from './template-memory.ts';
 import { TemplateStore } from './template-store.ts';
 import { Templates } from './templates.ts';
-import { UidPool } from './uid-pool.ts';
+import { defaultUidRange, UidPool } from './uid-pool.ts';
 import { VmClasses, type VmClass } from './vm-class.ts';
 import { VmFactory } from './vm-factory.ts';
 import { VmFolder } from './vm-folder.ts';
@@ -69,7 +70,7 @@ export async function openProvider<A extends GuestConnection>(
     loadGuestImage(options.guestImage),
     Cgroups.detect(log, options.cgroupParent),
   ]);
-  const uids = new UidPool();
+  const uids = new UidPool(defaultUidRange, randomInt(defaultUidRange.count));
   await reserveUids(folders, uids, log);
   const site: SiteServices = { folders, uids, netns: options.netns, cgroups, makeScratch: createScratchDisk };
   const jailer = {

@@ -3,12 +3,8 @@ import { execa } from 'execa';
 import { AppError } from '../platform/errors.ts';
 
 const mkfsTimeoutMs = 30_000;
-/** One inode for each 64 KiB up to this many: every inode costs 256 bytes of table, written when used. */
-const maxInodes = 1_048_576;
-const minInodes = 65_536;
-const bytesPerInode = 65_536;
-/** mkfs refuses more on a small disk. */
-const minBytesPerInode = 16_384;
+/** Unit of allocation: few bitmaps to read and write, at the price of 64 KiB for the smallest file. */
+const clusterBytes = 65_536;
 
 /**
  * Makes the disk of a VM's writable layers: a sparse ext4 without journal (it dies with the VM; what
@@ -37,15 +33,15 @@ export async function createScratchDisk(path: string, bytes: number, uid: number
 }
 
 export function mkfsArguments(path: string, bytes: number): string[] {
-  const wanted = Math.min(maxInodes, Math.max(minInodes, Math.ceil(bytes / bytesPerInode)));
-  const inodes = Math.min(wanted, Math.floor(bytes / minBytesPerInode));
+  // As many as there are files to fill the disk with; mkfs takes no more than this on disks above 2 GiB.
+  const inodes = Math.floor(bytes / clusterBytes);
   return [
     '-q',
     '-F',
     '-O',
     '^has_journal,^metadata_csum,^resize_inode,bigalloc',
     '-C',
-    '65536',
+    String(clusterBytes),
     '-E',
     'lazy_itable_init=0',
     '-m',

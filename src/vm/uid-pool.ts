@@ -20,11 +20,12 @@ export class UidPool {
   readonly #used = new Set<number>();
   #next: number;
 
-  constructor(range: UidRange = defaultUidRange) {
+  /** `startAt` counts from the start of the range; a random one keeps the daemons of one host apart. */
+  constructor(range: UidRange = defaultUidRange, startAt = 0) {
     if (range.first <= 0 || range.count <= 0)
       throw new AppError('invalid', 'the range of user ids must not be empty nor hold 0');
     this.#range = range;
-    this.#next = range.first;
+    this.#next = range.first + (startAt % range.count);
   }
 
   /** Marks the id of a VM that an earlier daemon started. Ids outside the range (it may have been changed) are fine. */
