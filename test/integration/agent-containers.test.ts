@@ -2,6 +2,7 @@ import { chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { ConnectError } from '@connectrpc/connect';
+import { execa } from 'execa';
 import {
   ContainerInfo_State,
   Mount_Kind,
@@ -285,6 +286,21 @@ describe('mounts', () => {
     ).toMatch(/not_found.*none/);
     expect(await failure(sh('true', { rootfs: { imageDisk: 'slot7x' } }))).toMatch(/not_found.*slot7x/);
     expect((await it.client().listContainers({})).containers).toEqual([]);
+  });
+
+  test('a disk with a file system', async () => {
+    const disk = share('../disk.ext4');
+    await mkdir(share('on-disk'));
+    await writeFile(share('on-disk/file'), 'on a disk\n');
+    await execa('mkfs.ext4', ['-q', '-d', share('on-disk'), disk, '8M'], { timeout: 30_000 });
+    await it.guest.fillSlot(1, disk);
+    const block = { kind: Mount_Kind.BLOCK, source: 'slot1', destination: '/disk', readonly: true };
+    expect(await stdout('cat /disk/file; touch /disk/x 2>&1', withMounts(block))).toBe(
+      'on a disk\ntouch: /disk/x: Read-only file system',
+    );
+    expect(await failure(sh('true', withMounts({ ...block, source: 'slot2' })))).toMatch(
+      /invalid_argument.*disk "slot2" has no file system/,
+    );
   });
 
   test('a mount made in one container is seen in another where asked for', async () => {
