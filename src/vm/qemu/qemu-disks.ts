@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { MachineDisks } from '../hypervisor.ts';
 import { imageSlotCount, placeholderNode, slotSerial } from './devices/image-slots.ts';
@@ -10,9 +11,15 @@ type WaitEvent = (matches: (event: QmpEvent) => boolean, what: string, signal: A
 
 /** The guest takes part in a hot removal; the rehearsed path takes some 50 ms under emulation. */
 const removalTimeoutMs = 10_000;
+/** A new disk is there after some 30 ms, 200 the first time under emulation. */
+const noticeTimeoutMs = 5_000;
+const noticePauseMs = 10;
 const peripherals = '/machine/peripheral';
 
 const namedNodes = z.array(z.looseObject({ 'node-name': z.string(), file: z.string() }));
+const blockStats = z.array(
+  z.looseObject({ qdev: z.string().optional(), stats: z.looseObject({ rd_operations: z.number() }) }),
+);
 const children = z.array(z.looseObject({ name: z.string() }));
 
 /**
@@ -76,6 +83,7 @@ export class QemuDisks {
       await this.#deleteNode(node);
       throw error;
     }
+    await this.#noticed(serial);
   }
 
   async hotRemove(serial: string): Promise<void> {
@@ -92,6 +100,20 @@ export class QemuDisks {
       if (!(error instanceof QmpRefusal && error.errorClass === 'DeviceNotFound')) throw error;
     }
     await this.#deleteNode(nodeName(serial));
+  }
+
+  /**
+   * Waits until the guest has looked for partitions on a new disk: from then on it has a device node.
+   * A guest that never does gets its disk all the same, and the error when it looks for it.
+   */
+  async #noticed(serial: string): Promise<void> {
+    const deadline = performance.now() + noticeTimeoutMs;
+    while (performance.now() < deadline) {
+      const all = blockStats.parse(await this.#execute('query-blockstats'));
+      const disk = all.find(({ qdev }) => qdev === serial || qdev?.split('/').includes(serial));
+      if (disk && disk.stats.rd_operations > 0) return;
+      await delay(noticePauseMs);
+    }
   }
 
   async #addNode(node: string, name: string): Promise<void> {
