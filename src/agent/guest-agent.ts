@@ -88,6 +88,14 @@ export class GuestAgent {
     return this.#repeat('ConfigureSandbox', signal, (client, options) => client.configureSandbox(request, options));
   }
 
+  /** Moves the guest's clock; the guest's time afterwards. Not repeated: it may have taken effect. */
+  async adjustClock(deltaNs: bigint, signal?: AbortSignal): Promise<bigint> {
+    const answer = await this.#once('AdjustClock', signal, (client, options) =>
+      client.adjustClock({ deltaNs }, options),
+    );
+    return answer.clockNs;
+  }
+
   createContainer(
     request: MessageInitShape<typeof CreateContainerRequestSchema>,
     signal?: AbortSignal,

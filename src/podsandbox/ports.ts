@@ -10,7 +10,9 @@ export type HostPath = string;
 /** The agent of one guest, as far as the domain talks to it. */
 export type Guest = Pick<
   GuestAgent,
+  | 'hello'
   | 'configureSandbox'
+  | 'adjustClock'
   | 'createContainer'
   | 'startContainer'
   | 'signalContainer'

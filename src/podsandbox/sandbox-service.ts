@@ -3,6 +3,7 @@ import { abortError, AppError, messageOf, wrap } from '../platform/errors.ts';
 import { CleanupStack } from '../platform/cleanup-stack.ts';
 import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
+import { alignClock } from './guest-clock.ts';
 import { guestSetup } from './guest-setup.ts';
 import { newSandboxId, type SandboxId } from './ids.ts';
 import { nowNs } from './container-end.ts';
@@ -99,7 +100,7 @@ export class PodSandboxService implements PodSandboxes {
       await registry.updateSandbox(id, { vmId: vm.id, vmOrigin: vm.origin, netns: vm.netns });
       cleanup.defer('network', () => networks.detach(id, vm.netns));
       const network = await trace.step('network', () => networks.attach(networkRequest(id, vm.netns, config), signal));
-      await trace.step('configure guest', () =>
+      const { clockNs } = await trace.step('configure guest', () =>
         vm.agent.configureSandbox(
           guestSetup({
             config,
@@ -111,6 +112,7 @@ export class PodSandboxService implements PodSandboxes {
           signal,
         ),
       );
+      await alignClock(vm.agent, clockNs, signal);
       if (signal.aborted) throw abortError(signal, 'run pod sandbox');
       await registry.updateSandbox(id, { phase: 'ready', createdAt: nowNs(), ips: network.ips, trace: trace.steps });
       cleanup.commit();

@@ -7,6 +7,9 @@ use rustix::{
 
 const NANOS: i64 = 1_000_000_000;
 
+/// What the daemon corrects is latency; more than this is a mistake.
+pub const LARGEST_STEP_NS: u64 = 3_600 * 1_000_000_000;
+
 pub fn now_ns() -> i64 {
     let now = clock_gettime(ClockId::Realtime);
     now.tv_sec.saturating_mul(NANOS).saturating_add(now.tv_nsec)

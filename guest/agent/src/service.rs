@@ -160,6 +160,21 @@ impl Agent for Service {
         complete(async move { containers.stats(request.into_inner()).await }).await
     }
 
+    async fn adjust_clock(
+        &self,
+        request: Request<proto::AdjustClockRequest>,
+    ) -> Result<Response<proto::AdjustClockResponse>, Status> {
+        let delta_ns = request.get_ref().delta_ns;
+        if delta_ns.unsigned_abs() > clock::LARGEST_STEP_NS {
+            return Err(Status::invalid_argument("delta_ns: more than an hour"));
+        }
+        let moved = clock::now_ns().saturating_add(delta_ns);
+        clock::set_ns(moved).map_err(|error| Status::internal(format!("set the clock: {error}")))?;
+        Ok(Response::new(proto::AdjustClockResponse {
+            clock_ns: clock::now_ns(),
+        }))
+    }
+
     async fn trim(&self, request: Request<proto::TrimRequest>) -> Result<Response<proto::TrimResponse>, Status> {
         let drop_caches = request.get_ref().drop_caches;
         complete_blocking(move || maintenance::trim(drop_caches).map(|()| proto::TrimResponse {})).await

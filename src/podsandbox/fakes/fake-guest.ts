@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import {
   Channel,
   ConfigureSandboxResponseSchema,
+  HelloResponseSchema,
   ContainerInfo_State,
   ContainerInfoSchema,
   CreateContainerResponseSchema,
@@ -33,6 +34,8 @@ interface FakeContainer {
 export class FakeGuest implements Guest {
   readonly containers = new Map<string, FakeContainer>();
   configured = 0;
+  /** How far the guest's clock is off the host's. */
+  clockOffNs = 0n;
   #clock = 1_700_000_000_000_000_000n;
   #connection = new AbortController();
   readonly #failures = new Map<string, Error>();
@@ -60,10 +63,17 @@ export class FakeGuest implements Guest {
     this.#append(id, { exit: create(ExitSchema, { ...exit, exitedAtNs: this.#now() }) });
   }
 
+  hello: Guest['hello'] = () => Promise.resolve(create(HelloResponseSchema, { clockNs: this.#wallClock() }));
+
+  adjustClock: Guest['adjustClock'] = (deltaNs) => {
+    this.clockOffNs += deltaNs;
+    return Promise.resolve(this.#wallClock());
+  };
+
   configureSandbox: Guest['configureSandbox'] = () => {
     this.#mayFail('configureSandbox');
     this.configured += 1;
-    return Promise.resolve(create(ConfigureSandboxResponseSchema, { clockNs: this.#now() }));
+    return Promise.resolve(create(ConfigureSandboxResponseSchema, { clockNs: this.#wallClock() }));
   };
 
   createContainer: Guest['createContainer'] = (request) => {
@@ -188,6 +198,11 @@ export class FakeGuest implements Guest {
     if (failure !== undefined) throw failure;
   }
 
+  #wallClock(): bigint {
+    return BigInt(Date.now()) * 1_000_000n + this.clockOffNs;
+  }
+
+  /** Of the container's doings: made up, so that tests can compare. */
   #now(): bigint {
     this.#clock += 1_000_000n;
     return this.#clock;
