@@ -91,11 +91,17 @@ export class VmFactory<A extends GuestConnection> {
     try {
       const machine = await start(site);
       undo.defer('machine', () => machine.stop());
-      await site.recordProcess(machine.process);
       const agent = this.#connect(site);
       undo.defer('agent', () => agent.close());
-      if (origin === 'clone') await machine.resume();
-      await this.#answer(site, machine, agent, signal);
+      // Connected before a clone's guest runs: its first act is then to find the port open. News of a
+      // host that come while the guest is settling get lost at times.
+      const parts = await Promise.allSettled([
+        site.recordProcess(machine.process),
+        (origin === 'clone' ? machine.resume() : Promise.resolve()).then(() =>
+          this.#answer(site, machine, agent, signal),
+        ),
+      ]);
+      for (const part of parts) if (part.status === 'rejected') throw part.reason;
       undo.commit();
       return this.#vm(site, machine, VmDisks.none(machine, site.folder.disks, order.shape.slotBytes), origin, agent);
     } catch (error) {

@@ -202,7 +202,7 @@ describe('a daemon that is killed', () => {
   test('leaves a clone that the next one adopts, and a template that it uses', async () => {
     const folder = await freeFolder('vm');
     folders.push(folder);
-    const { stdout: id } = await execa(process.execPath, ['test/harness/claim-and-exit.ts', folder, 'clone'], {
+    const { stdout: id } = await execa(process.execPath, ['test/fixtures/claim-and-exit.ts', folder, 'clone'], {
       reject: false,
       timeout: 90_000,
     });
@@ -229,7 +229,7 @@ describe('a daemon that is killed', () => {
   test('leaves a vm that the next one sweeps when nobody owns it', async () => {
     const folder = await freeFolder('vm');
     folders.push(folder);
-    const { stdout: id } = await execa(process.execPath, ['test/harness/claim-and-exit.ts', folder, 'cold'], {
+    const { stdout: id } = await execa(process.execPath, ['test/fixtures/claim-and-exit.ts', folder, 'cold'], {
       reject: false,
       timeout: 90_000,
     });

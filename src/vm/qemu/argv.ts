@@ -41,7 +41,8 @@ export function qemuArguments(config: QemuConfig): string[] {
     ...consoleArguments({ log: jailPaths.serialLog }),
     ...guestChannelArguments({ dataSocket: jailPaths.data, resetSocket: jailPaths.reset }),
     ...randomArguments(),
-    // A clone cannot punch holes into its template's memory, see docs/adr: reporting would only fail.
+    // QEMU gives pages of a file back by punching holes, which the seals of a template's memory forbid:
+    // in a clone each report would only fail, with a line on stderr.
     ...balloonArguments({ freePageReporting: mode === 'cold' }),
     ...shareArguments({ folder: jailPaths.share, tag: shareTag }),
     ...networkArguments(),

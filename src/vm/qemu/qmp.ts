@@ -61,7 +61,8 @@ export class QmpClient {
 
   /** Tries until the socket is there, answers and accepts; QEMU serves one client at a time. */
   static async connect(path: string, signal: AbortSignal): Promise<QmpClient> {
-    for (let pauseMs = 2; ; pauseMs = Math.min(pauseMs * 1.5, 50)) {
+    // A QEMU that has just been started needs some 50 ms; asking is cheap, and this is part of each clone.
+    for (let pauseMs = 3; ; pauseMs = Math.min(pauseMs * 1.02, 50)) {
       if (signal.aborted) throw abortError(signal, `connect to qmp ${path}`);
       try {
         return await QmpClient.#attempt(path, signal);
