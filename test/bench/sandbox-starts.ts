@@ -3,24 +3,36 @@ import { fullPools } from './full-pools.ts';
 import { infoOfPodFrom, runSandbox, wholeCall } from './run-sandbox.ts';
 import { Samples } from './samples.ts';
 
-/** RunPodSandbox and each of its steps, `runs` times one after the other, without containers. */
+export interface StartSamples {
+  readonly clone: Samples;
+  readonly cold: Samples;
+}
+
+/**
+ * RunPodSandbox and each of its steps without a pool, `runs` times each way. A clone and a boot in turn:
+ * what else happens on the host meets both alike, as they are compared.
+ */
 export async function sandboxStarts(
   node: BenchNode,
-  origin: Exclude<Origin, 'pool'>,
   runs: number,
   progress: (run: number) => void,
-): Promise<Samples> {
-  const samples = new Samples();
+): Promise<StartSamples> {
+  const samples = { clone: new Samples(), cold: new Samples() };
   await fullPools(node.cri);
-  // The first one is not counted: it may have to make a template, and meets cold code in the daemon.
+  // The first ones are not counted: they meet cold code in the daemon.
   for (let run = 0; run <= runs; run++) {
     progress(run);
-    const { id, ms } = await runSandbox(node, origin, await node.planPod());
-    const { startup } = await infoOfPodFrom(node, origin, id);
-    await node.removePod(id);
-    if (run === 0) continue;
-    for (const step of startup) samples.add(step.name, step.ms);
-    samples.add(wholeCall, ms);
+    for (const origin of ['clone', 'cold'] as const) {
+      await startOnce(node, origin, run === 0 ? new Samples() : samples[origin]);
+    }
   }
   return samples;
+}
+
+async function startOnce(node: BenchNode, origin: Origin, samples: Samples): Promise<void> {
+  const { id, ms } = await runSandbox(node, origin, await node.planPod());
+  const { startup } = await infoOfPodFrom(node, origin, id);
+  await node.removePod(id);
+  for (const step of startup) samples.add(step.name, step.ms);
+  samples.add(wholeCall, ms);
 }

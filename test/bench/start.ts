@@ -9,7 +9,7 @@ import { podLives, type LifeSamples } from './pod-lives.ts';
 import { formatResults, formatSteps } from './report.ts';
 import { wholeCall } from './run-sandbox.ts';
 import type { Samples } from './samples.ts';
-import { sandboxStarts } from './sandbox-starts.ts';
+import { sandboxStarts, type StartSamples } from './sandbox-starts.ts';
 import { quantile, summarize } from './statistics.ts';
 import { daemonInfo } from './verbose.ts';
 
@@ -26,11 +26,9 @@ const quietMs = 3_000;
 /** Above it, somebody else is at work and the figures are not ours alone. */
 const quietPercent = 10;
 
-interface Phases {
+interface Phases extends StartSamples {
   readonly life: LifeSamples;
   readonly memory: IdlePods;
-  readonly clone: Samples;
-  readonly cold: Samples;
 }
 
 const atMost = (value: number): Target => ({ sense: 'at most', value });
@@ -102,8 +100,11 @@ async function measure(node: BenchNode, { runs, pods, jsonFile, say, signal }: S
   const phases: Phases = {
     life: await podLives(node, runs, await begin(`${String(runs)} pods one after the other, VMs from the pool`)),
     memory: await idlePods(node, pods, await begin(`memory of ${String(pods)} idle pods`)),
-    clone: await sandboxStarts(node, 'clone', runs, await begin(`${String(runs)} sandboxes, VMs cloned`)),
-    cold: await sandboxStarts(node, 'cold', runs, await begin(`${String(runs)} sandboxes, VMs booted`)),
+    ...(await sandboxStarts(
+      node,
+      runs,
+      await begin(`${String(runs)} sandboxes cloned, ${String(runs)} booted, in turn`),
+    )),
   };
   const { accelerator, qemu, kernel } = await daemonInfo(node.cri);
   print(phases, busy);
