@@ -51,14 +51,14 @@ module.exports = {
     {
       name: 'ports-belong-to-their-consumer',
       severity: 'error',
-      comment: 'Implementations fit the ports by their shape; main.ts says `satisfies`.',
+      comment: 'Implementations fit the ports by their shape; src/daemon.ts says `satisfies`.',
       from: { path: `^src/(${bottomRow.join('|')})/` },
       to: { path: 'ports\\.ts$', pathNot: '^src/$1/' },
     },
     {
       name: 'configuration-is-handed-down',
       severity: 'error',
-      comment: 'src/main.ts turns the configuration into options of each part.',
+      comment: 'src/daemon.ts turns the configuration into options of each part.',
       from: { path: '^src/(cri|podsandbox|platform|vm|agent|network|image|store|host)/' },
       to: { path: '^src/config/' },
     },
@@ -72,7 +72,7 @@ module.exports = {
     {
       name: 'nobody-imports-main',
       severity: 'error',
-      comment: 'src/main.ts alone builds the services.',
+      comment: 'src/daemon.ts alone builds the services, for src/main.ts.',
       from: {},
       to: { path: '^src/main\\.ts$' },
     },

@@ -152,7 +152,6 @@ async function runtimeInfo({ config, file }: LoadedConfig, vms: OpenProvider<Gue
     handlers: [...config.handlers.keys()],
     defaultHandler: config.defaultHandler,
     cgroupDriver: systemd ? 'systemd' : 'cgroupfs',
-    readiness: () => ({ ready: true, reason: '', message: '' }),
     details: () => Promise.resolve({ config: file, ...describe(vms), pools: { classes: vms.provider.pools() } }),
   };
 }

@@ -34,7 +34,6 @@ beforeEach(async () => {
     handlers: ['kelyfos'],
     defaultHandler: 'kelyfos',
     cgroupDriver: 'cgroupfs' as const,
-    readiness: () => ({ ready: true, reason: '', message: '' }),
     details: async () => ({}),
   };
   const { sandboxes, containers, images, networks } = domain;

@@ -35,7 +35,6 @@ function services(): CriServices {
       handlers: ['kelyfos', 'big'],
       defaultHandler: 'kelyfos',
       cgroupDriver: 'cgroupfs',
-      readiness: () => ({ ready: true, reason: '', message: '' }),
       details: async () => ({ config: { root: '/x' }, version: 'text' }),
     },
   };

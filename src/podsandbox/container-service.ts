@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CleanupStack } from '../platform/cleanup-stack.ts';
-import { abortError, AppError, messageOf, wrap } from '../platform/errors.ts';
+import { abortError, AppError, messageOf, wrap, type ErrorKind } from '../platform/errors.ts';
 import type { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
 import { nowNs, type ContainerEnd } from './container-end.ts';
@@ -30,6 +30,10 @@ export interface ContainerServiceOptions {
 
 /** After SIGKILL the exit and the last output must arrive within this time. */
 const killedMs = 30_000;
+/** How an agent says that it did not start a program; after anything else the program may run. */
+const refusals: ReadonlySet<ErrorKind> = new Set(['failed-precondition', 'not-found', 'invalid']);
+/** For the news that a VM has died to reach its containers. */
+const settleMs = 1_000;
 
 /** The life of containers inside ready sandboxes. */
 export class ContainerService implements Containers {
@@ -65,19 +69,26 @@ export class ContainerService implements Containers {
       if (phase !== 'created')
         throw new AppError('failed-precondition', `container "${id}" is ${phase}, only a created one can be started`);
       const vm = readyVm(entry.sandbox);
+      if (signal.aborted) throw abortError(signal, `start container "${id}"`);
       const trace = new Trace();
       try {
-        const startedAt = await trace.step('start in guest', () => vm.agent.startContainer(id, signal));
+        // Without the caller's signal: once asked, the guest starts the program whether anybody waits or not.
+        const startedAt = await trace.step('start in guest', () => vm.agent.startContainer(id));
         await registry.updateContainer(id, {
           phase: 'running',
           startedAt,
           trace: [...entry.record.trace, ...trace.steps],
         });
       } catch (error) {
-        // Cancelled or cut off: the program may run. Only the agent's own refusal says that it does not.
-        if (!(error instanceof AppError) || error.kind !== 'failed-precondition') throw error;
-        await end.startFailed(entry, messageOf(error));
-        throw wrap(error, `start container "${entry.record.config.metadata.name}"`);
+        const failure = wrap(error, `start container "${entry.record.config.metadata.name}"`);
+        if (error instanceof AppError && refusals.has(error.kind)) {
+          await end.startFailed(entry, messageOf(error));
+          throw failure;
+        }
+        // Cut off: the program may run. It is shown as running, so that its output, its exit and StopContainer reach it.
+        end.watch(entry, absoluteLogPath(entry));
+        await registry.updateContainer(id, { phase: 'running', startedAt: nowNs() });
+        throw failure;
       }
       end.watch(entry, absoluteLogPath(entry));
     });
@@ -86,16 +97,26 @@ export class ContainerService implements Containers {
   async stop(id: string, timeoutSeconds: number, signal: AbortSignal): Promise<void> {
     const entry = this.#options.registry.findContainer(id);
     if (entry?.record.phase !== 'running') return;
-    const { agent } = readyVm(entry.sandbox);
-    if (timeoutSeconds > 0) {
-      if (!entry.stopSignalSent) {
-        entry.stopSignalSent = true;
-        await agent.signalContainer(entry.record.id, entry.record.stopSignal, false, signal);
-      }
-      if (await exitsWithin(entry, timeoutSeconds * 1000, signal)) return;
-    }
+    if (timeoutSeconds > 0 && (await this.#endsByItself(entry, timeoutSeconds * 1000, signal))) return;
     if (signal.aborted) throw abortError(signal, `stop container "${id}"`);
     await this.#kill(entry);
+  }
+
+  /** Sends the stop signal, once over all calls, and waits out the grace period. */
+  async #endsByItself(entry: ContainerEntry, graceMs: number, signal: AbortSignal): Promise<boolean> {
+    const deadline = Date.now() + graceMs;
+    if (!entry.stopSignalSent) {
+      entry.stopSignalSent = true;
+      const { id, stopSignal } = entry.record;
+      try {
+        const grace = AbortSignal.any([signal, AbortSignal.timeout(graceMs)]);
+        await readyVm(entry.sandbox).agent.signalContainer(id, stopSignal, false, grace);
+      } catch (error) {
+        entry.stopSignalSent = false;
+        this.#options.log.warn({ containerId: id, reason: messageOf(error) }, 'the stop signal could not be sent');
+      }
+    }
+    return exitsWithin(entry, Math.max(0, deadline - Date.now()), signal);
   }
 
   async remove(id: string): Promise<void> {
@@ -106,12 +127,13 @@ export class ContainerService implements Containers {
       if (registry.findContainer(id) === undefined) return; // removed while waiting
       const { vm } = entry.sandbox;
       if (vm !== undefined && entry.sandbox.record.phase === 'ready') {
-        if (entry.record.phase === 'running') await this.#kill(entry);
+        if (entry.record.phase === 'running') await this.#killForRemoval(entry);
         await entry.pump?.stop();
         await vm.agent.removeContainer(entry.record.id);
         await unbindVolumes(vm.share, entry.record.id);
         await this.#releaseDisk(entry.sandbox, vm, entry.record.disk, entry);
       }
+      await entry.pump?.stop();
       await registry.removeContainer(entry.record.id);
     });
   }
@@ -180,7 +202,11 @@ export class ContainerService implements Containers {
         registry.addContainer(newRecord(id, sandbox, image, config, stopSignal)),
       );
       const disk = await trace.step('attach image', () => this.#imageDisk(sandbox, vm, image, signal));
-      cleanup.defer('image disk', () => this.#releaseDisk(sandbox, vm, disk, entry));
+      let inGuest = false;
+      // A guest that may still have it mounted keeps its disk: another image in its place would be read as this one.
+      cleanup.defer('image disk', async () => {
+        if (!inGuest) await this.#releaseDisk(sandbox, vm, disk, entry);
+      });
       await registry.updateContainer(id, { disk });
       cleanup.defer('volumes', () => unbindVolumes(vm.share, id));
       const volumes = await trace.step('bind volumes', () => bindVolumes(vm.share, id, config.mounts, binder));
@@ -193,7 +219,11 @@ export class ContainerService implements Containers {
         hostname: guestHostname(sandbox.record.config),
         seccompProfile: await readSeccompProfile(config),
       });
-      cleanup.defer('container in the guest', () => vm.agent.removeContainer(id));
+      cleanup.defer('container in the guest', async () => {
+        await vm.agent.removeContainer(id);
+        inGuest = false;
+      });
+      inGuest = true;
       const { pid, user } = await trace.step('create in guest', () => vm.agent.createContainer(spec, signal));
       if (signal.aborted) throw abortError(signal, 'create container');
       await registry.updateContainer(id, {
@@ -229,9 +259,26 @@ export class ContainerService implements Containers {
     if (disk !== '' && !shared) await vm.detachDisk(disk);
   }
 
+  /** Its output may be stuck, on a full disk for instance; the container goes all the same. */
+  async #killForRemoval(entry: ContainerEntry): Promise<void> {
+    try {
+      await this.#kill(entry);
+    } catch (error) {
+      this.#options.log.warn(
+        { containerId: entry.record.id, reason: messageOf(error) },
+        'removing a container whose end was not seen',
+      );
+    }
+  }
+
   async #kill(entry: ContainerEntry): Promise<void> {
     const limit = AbortSignal.timeout(killedMs);
-    await entry.sandbox.vm?.agent.signalContainer(entry.record.id, sigkill, true, limit);
+    try {
+      await entry.sandbox.vm?.agent.signalContainer(entry.record.id, sigkill, true, limit);
+    } catch (error) {
+      // Its VM may have died meanwhile, which ends it as well.
+      if (!(await exitsWithin(entry, settleMs, limit))) throw error;
+    }
     if (!(await exitsWithin(entry, killedMs, limit))) {
       throw new AppError(
         'unavailable',

@@ -8,6 +8,8 @@ import type { ExecResult } from './model.ts';
 const maxOutputBytes = 16 * 1024 * 1024;
 /** Beyond the command's own time-out: for the guest to kill the tree and answer. */
 const answerMs = 10_000;
+/** The longest a timer of node can wait, 24 days. */
+const longestMs = 2 ** 31 - 1;
 
 export interface ExecSource {
   exec(
@@ -38,7 +40,9 @@ export async function execSync(source: ExecSource, request: ExecSyncRequest, sig
     },
   };
   const limit =
-    timeoutSeconds > 0 ? AbortSignal.any([signal, AbortSignal.timeout(timeoutSeconds * 1000 + answerMs)]) : signal;
+    timeoutSeconds > 0
+      ? AbortSignal.any([signal, AbortSignal.timeout(Math.min(timeoutSeconds * 1000 + answerMs, longestMs))])
+      : signal;
   const output = { stdout: new CappedOutput(), stderr: new CappedOutput() };
   for await (const message of source.exec(only(start), limit)) {
     if (message.data.length > 0) (message.channel === Channel.STDERR ? output.stderr : output.stdout).add(message.data);

@@ -1,3 +1,4 @@
+import type { Log } from '../platform/log.ts';
 import type { Guest } from './ports.ts';
 
 /** How far a guest's clock may be off the host's when its pod begins. Half of what is promised. */
@@ -12,11 +13,13 @@ const attempts = 5;
 export async function alignClock(
   guest: Pick<Guest, 'hello' | 'adjustClock'>,
   answeredNs: bigint,
+  log: Log,
   signal: AbortSignal,
 ): Promise<void> {
   // The answer took some way, too, so that a good clock looks slow and never fast.
   const behindMs = Date.now() - toMs(answeredNs);
   if (behindMs >= -toleranceMs && behindMs <= toleranceMs) return;
+  let lastOffMs = behindMs;
   for (let attempt = 0; attempt < attempts; attempt += 1) {
     const before = Date.now();
     const { clockNs } = await guest.hello(signal);
@@ -25,8 +28,13 @@ export async function alignClock(
     const offMs = toMs(clockNs) - (before + after) / 2;
     const uncertainMs = (after - before) / 2;
     if (Math.abs(offMs) + uncertainMs <= toleranceMs) return;
+    lastOffMs = offMs;
     if (Math.abs(offMs) > uncertainMs) await guest.adjustClock(-BigInt(Math.round(offMs * 1e6)), signal);
   }
+  log.warn(
+    { offMs: Math.round(lastOffMs) },
+    'the guest answers too slowly to say whether its clock agrees with the host',
+  );
 }
 
 function toMs(ns: bigint): number {

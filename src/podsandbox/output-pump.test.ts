@@ -126,6 +126,27 @@ describe('output pump', () => {
     );
   });
 
+  test('output that comes while the file is reopened is not taken for written', async () => {
+    const guest = await runningGuest();
+    const daemon = new Daemon();
+    const pump = daemon.pump(guest);
+    guest.write(id, 'stdout', 'one\n');
+    while (daemon.checkpoint.sequence < 1n) await new Promise(setImmediate);
+    await rename(logPath, `${logPath}.1`);
+    const reopened = pump.reopen();
+    guest.write(id, 'stdout', 'two\n');
+    await reopened;
+    // The daemon dies here; whatever it had recorded is what its successor believes.
+    daemon.dead = true;
+    await new Promise(setImmediate);
+    guest.loseConnection();
+    await pump.stop();
+    daemon.pump(guest);
+    guest.exit(id, { code: 0 });
+    await daemon.exited.promise;
+    expect([...(await contents(`${logPath}.1`)), ...(await contents())]).toEqual(['stdout F one', 'stdout F two']);
+  });
+
   test('goes on in a new file after reopen, without a gap', async () => {
     const guest = await runningGuest();
     const daemon = new Daemon();

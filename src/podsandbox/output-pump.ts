@@ -45,6 +45,8 @@ const batchBytes = 512 * 1024;
 const retryMs = 50;
 /** Pause after a failure that is not a lost connection, such as a full disk. */
 const troubleMs = 1_000;
+/** How long a container that has exited may be held back because its last output cannot be written. */
+const lastWordsMs = 20_000;
 
 /** Carries one container's output from the agent into its log file, until its exit. */
 export class OutputPump {
@@ -60,6 +62,10 @@ export class OutputPump {
   /** Last record that went into the encoder. */
   #seen: bigint;
   #written: bigint;
+  /** Unfinished lines as they were after the last record written. */
+  #writtenPending: PendingLines;
+  /** When the exit was read, so that a full disk cannot keep a dead container running for ever. */
+  #exitReadAt: number | undefined;
   /** All writing happens in this chain, one step after the other. */
   #writing: Promise<void> = Promise.resolve();
   #flushScheduled = false;
@@ -70,6 +76,7 @@ export class OutputPump {
     this.#encoder = new LogEncoder(options.checkpoint.pending);
     this.#seen = options.checkpoint.sequence;
     this.#written = options.checkpoint.sequence;
+    this.#writtenPending = options.checkpoint.pending;
     this.#finished = this.#run();
   }
 
@@ -88,11 +95,15 @@ export class OutputPump {
 
   /** Goes on in a new file at the log path, which exists when this returns. */
   async reopen(): Promise<void> {
+    const { logPath } = this.#options;
+    if (logPath === undefined) return;
     await this.#enqueue(async () => {
       await this.#writeBatch();
-      if (this.#file === undefined) return;
+      // Not opened yet, or closed after the exit: the caller still finds a file there.
+      if (this.#file === undefined) return (await LogFile.open(logPath)).close();
       await this.#file.reopen();
-      await this.#options.save(this.#checkpoint(this.#seen, this.#encoder.pending));
+      // Records that came meanwhile are in no file yet.
+      await this.#options.save(this.#checkpoint(this.#written, this.#writtenPending));
     });
   }
 
@@ -119,7 +130,7 @@ export class OutputPump {
     this.#file = await LogFile.open(logPath);
     // From here on a daemon that dies leaves a position behind that its successor can measure from.
     if (checkpoint.position === undefined)
-      await this.#options.save(this.#checkpoint(this.#written, this.#encoder.pending));
+      await this.#options.save(this.#checkpoint(this.#written, this.#writtenPending));
   }
 
   /** One Output call; true when the exit has been handled. */
@@ -131,9 +142,12 @@ export class OutputPump {
         // The exit is handled again when that failed the first time; everything else only once.
         if (record.sequence > this.#seen) this.#accept(record);
         if (record.exit !== undefined) {
-          await this.#enqueue(() => this.#writeBatch());
-          await this.#file?.close();
-          this.#file = undefined;
+          this.#exitReadAt ??= Date.now();
+          await this.#enqueue(async () => {
+            await this.#writeBatch();
+            await this.#file?.close();
+            this.#file = undefined;
+          });
           await this.#options.onExit(record.exit);
           acks.push(record.sequence);
           return true;
@@ -192,6 +206,7 @@ export class OutputPump {
         await this.#file?.append(bytes);
         if (this.#file !== undefined) await this.#options.save(this.#checkpoint(sequence, pending));
         this.#written = sequence;
+        this.#writtenPending = pending;
         this.#acks?.push(sequence);
         return;
       } catch (error) {
@@ -201,6 +216,10 @@ export class OutputPump {
         );
         bytes = bytes.subarray((this.#file?.position.size ?? 0) - before);
         if (this.#isStopped()) return;
+        if (this.#exitReadAt !== undefined && Date.now() - this.#exitReadAt > lastWordsMs) {
+          this.#options.log.error({ lost: bytes.length }, 'the end of the log of a container that has exited is lost');
+          return;
+        }
         await this.#pause(troubleMs);
       }
     }

@@ -40,28 +40,31 @@ export interface RecoveryReport {
  *  6. Everything of ours that no record owns is left over and deleted.
  */
 export async function recover(options: RecoveryOptions): Promise<RecoveryReport> {
-  const { registry, vms, log } = options;
+  const { registry, vms } = options;
   await registry.load();
   const report = { adopted: 0, died: 0, undone: 0, swept: 0 };
   await Promise.all(
     registry.sandboxes().map(async (entry) => {
-      const outcome = await recoverSandbox(options, entry).catch((error: unknown) => {
-        log.error({ sandboxId: entry.record.id, err: error }, 'cannot recover a pod sandbox; it stays as recorded');
-        return 'died' as const;
-      });
+      const outcome = await recoverSandbox(options, entry).catch((error: unknown) => giveUp(options, entry, error));
       if (outcome !== undefined) report[outcome] += 1;
     }),
   );
   const owned = new Set(registry.sandboxes().flatMap(({ record }) => (record.phase === 'ended' ? [] : [record.vmId])));
-  const swept = await vms.sweep(owned);
-  report.swept = swept.length;
+  report.swept = (await vms.sweep(owned)).length;
   return report;
 }
 
-async function recoverSandbox(
-  options: RecoveryOptions,
-  entry: SandboxEntry,
-): Promise<'adopted' | 'died' | 'undone' | undefined> {
+type Outcome = 'adopted' | 'died' | 'undone' | undefined;
+
+/** What cannot be recovered must be seen, and StopPodSandbox and RemovePodSandbox must reach it. */
+async function giveUp({ registry, log }: RecoveryOptions, entry: SandboxEntry, error: unknown): Promise<Outcome> {
+  const { id } = entry.record;
+  log.error({ sandboxId: id, err: error }, 'cannot recover a pod sandbox');
+  await registry.updateSandbox(id, { phase: 'ending', reason: `cannot be recovered: ${messageOf(error)}` });
+  return 'died';
+}
+
+async function recoverSandbox(options: RecoveryOptions, entry: SandboxEntry): Promise<Outcome> {
   const { registry, vms, networks, sandboxes, locks, log } = options;
   const { id, phase, vmId, netns } = entry.record;
   switch (phase) {
@@ -75,7 +78,6 @@ async function recoverSandbox(
       return 'undone';
     }
     case 'ending':
-      entry.vm = await vms.adopt(vmId);
       void locks
         .run(id, () => sandboxes.end(entry, ''))
         .catch((error: unknown) => {
@@ -92,36 +94,59 @@ async function recoverSandbox(
         return 'died';
       }
       entry.vm = vm;
-      await recoverContainers(options, entry, vm);
       sandboxes.watch(entry, (work) => locks.run(id, work));
+      await recoverContainers(options, entry, vm);
       return 'adopted';
     }
   }
 }
 
+/** Asks the guest what it has. One that takes long is waited for in the background, its pod shown as recorded. */
 async function recoverContainers(options: RecoveryOptions, entry: SandboxEntry, vm: Vm): Promise<void> {
-  let known: readonly ContainerInfo[];
+  const { locks, log } = options;
+  const { id } = entry.record;
+  const patience = AbortSignal.timeout(answerMs);
   try {
-    known = await vm.agent.listContainers(AbortSignal.timeout(answerMs));
+    await compareWithGuest(options, entry, vm, patience);
   } catch (error) {
-    options.log.warn(
-      { sandboxId: entry.record.id, reason: messageOf(error) },
+    if (!patience.aborted) throw error;
+    log.warn(
+      { sandboxId: id, reason: messageOf(error) },
       'a guest does not answer; its containers are shown as recorded',
     );
-    for (const container of entry.containers)
-      if (container.record.phase === 'running') options.containers.watch(container, absoluteLogPath(container));
-    return;
+    void locks
+      .run(id, () => (entry.vm === vm ? compareWithGuest(options, entry, vm) : Promise.resolve()))
+      .catch((failure: unknown) => {
+        log.error({ sandboxId: id, err: failure }, 'a guest does not say which containers it has');
+      });
   }
+}
+
+async function compareWithGuest(
+  options: RecoveryOptions,
+  entry: SandboxEntry,
+  vm: Vm,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { registry, log } = options;
+  const known = await vm.agent.listContainers(signal);
+  const each = async (containerId: string, work: () => Promise<void>): Promise<void> => {
+    // One container that cannot be recovered must not keep the others from it.
+    await work().catch((error: unknown) => {
+      log.error(
+        { sandboxId: entry.record.id, containerId, err: error },
+        'cannot recover a container; it is shown as recorded',
+      );
+    });
+  };
   for (const container of entry.containers) {
-    await recoverContainer(
-      options,
-      container,
-      vm,
-      known.find(({ id }) => id === container.record.id),
-    );
+    const info = known.find(({ id }) => id === container.record.id);
+    await each(container.record.id, () => recoverContainer(options, container, vm, info));
   }
   // The agent made it, the daemon died before it could say so to anybody.
-  for (const { id } of known) if (options.registry.findContainer(id) === undefined) await vm.agent.removeContainer(id);
+  for (const { id } of known) {
+    if (registry.findContainer(id) === undefined) await each(id, () => vm.agent.removeContainer(id));
+  }
 }
 
 async function recoverContainer(

@@ -1,4 +1,4 @@
-import { messageOf } from '../platform/errors.ts';
+import { messageOf, wrap } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import type { ContainerEnd } from './container-end.ts';
 import type { PodNetworks, VmProvider } from './ports.ts';
@@ -31,10 +31,12 @@ export class SandboxEnd {
     // Recorded first: a daemon that dies in the middle goes on here at its next start.
     if (phase !== 'ending') await this.#registry.updateSandbox(id, { phase: 'ending', reason });
     await this.#killContainers(entry);
-    await this.#networks.detach(id, netns);
+    // A network that cannot be torn down is no reason to let the pod's programs run on.
+    const [detached] = await Promise.allSettled([this.#networks.detach(id, netns)]);
     await (entry.vm ?? (vmId === '' ? undefined : await this.#vms.adopt(vmId)))?.destroy();
     entry.vm = undefined;
     for (const container of entry.containers) await this.#containers.lost(container, 'the pod sandbox was stopped');
+    if (detached.status === 'rejected') throw wrap(detached.reason, `stop pod sandbox "${id}"`);
     await this.#registry.updateSandbox(id, { phase: 'ended', ips: [] });
   }
 

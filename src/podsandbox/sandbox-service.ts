@@ -112,7 +112,7 @@ export class PodSandboxService implements PodSandboxes {
           signal,
         ),
       );
-      await alignClock(vm.agent, clockNs, signal);
+      await alignClock(vm.agent, clockNs, log.child({ sandboxId: id }), signal);
       if (signal.aborted) throw abortError(signal, 'run pod sandbox');
       await registry.updateSandbox(id, { phase: 'ready', createdAt: nowNs(), ips: network.ips, trace: trace.steps });
       cleanup.commit();

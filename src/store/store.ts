@@ -38,12 +38,20 @@ export class Table<T> {
   readonly #name: string;
   readonly #version: number;
   readonly #schema: RecordSchema<T>;
+  readonly #isClosed: () => boolean;
 
-  constructor(database: Database<string, string>, name: string, version: number, schema: RecordSchema<T>) {
+  constructor(
+    database: Database<string, string>,
+    name: string,
+    version: number,
+    schema: RecordSchema<T>,
+    isClosed: () => boolean,
+  ) {
     this.#database = database;
     this.#name = name;
     this.#version = version;
     this.#schema = schema;
+    this.#isClosed = isClosed;
   }
 
   get(key: string): T | undefined {
@@ -53,15 +61,22 @@ export class Table<T> {
 
   /** Resolves once the record survives the death of the daemon. Puts of one tick are one transaction. */
   async put(key: string, record: T): Promise<void> {
+    this.#assertOpen(key);
     await this.#database.put(key, encode(this.#version, record));
   }
 
   async remove(key: string): Promise<void> {
+    this.#assertOpen(key);
     await this.#database.remove(key);
   }
 
   entries(): { readonly key: string; readonly record: T }[] {
     return [...this.#database.getRange({})].map(({ key, value }) => ({ key, record: this.#parse(key, value) }));
+  }
+
+  /** Work that goes on while the daemon ends must fail here; LMDB itself would throw where nobody can catch it. */
+  #assertOpen(key: string): void {
+    if (this.#isClosed()) throw new AppError('unavailable', `record ${this.#name}/${key}: the daemon is ending`);
   }
 
   #parse(key: string, text: string): T {
@@ -82,6 +97,7 @@ export class Table<T> {
 /** The daemon's records: an LMDB environment in one file. */
 export class Store {
   readonly #environment: RootDatabase<string, string>;
+  #closed = false;
 
   private constructor(environment: RootDatabase<string, string>) {
     this.#environment = environment;
@@ -98,7 +114,13 @@ export class Store {
 
   /** `version` is that of the record's shape: raise it when the shape changes. */
   table<T>(name: string, version: number, schema: RecordSchema<T>): Table<T> {
-    return new Table(this.#environment.openDB<string, string>({ name, encoding: 'string' }), name, version, schema);
+    return new Table(
+      this.#environment.openDB<string, string>({ name, encoding: 'string' }),
+      name,
+      version,
+      schema,
+      () => this.#closed,
+    );
   }
 
   /** Resolves when everything written before is on the disk, not only in the kernel's cache. */
@@ -107,6 +129,7 @@ export class Store {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#environment.close();
   }
 }

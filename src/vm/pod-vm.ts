@@ -50,6 +50,8 @@ export class PodVm<A extends GuestConnection> {
     this.#origin = parts.origin;
     this.#log = parts.log;
     this.#live = parts.live;
+    // Nobody answers any more: calls that wait for a connection must not wait for their time-out.
+    void parts.machine.exited.then(() => this.#closeAgent());
   }
 
   get origin(): VmOrigin {
@@ -84,10 +86,16 @@ export class PodVm<A extends GuestConnection> {
     return this.#destroying;
   }
 
-  async #destroy(): Promise<void> {
-    const closed = this.agent.close().catch((error: unknown) => {
+  async #closeAgent(): Promise<void> {
+    try {
+      await this.agent.close();
+    } catch (error) {
       this.#log.warn({ vmId: this.id }, `close guest agent: ${messageOf(error)}`);
-    });
+    }
+  }
+
+  async #destroy(): Promise<void> {
+    const closed = this.#closeAgent();
     await this.#machine.stop();
     await closed;
     await this.#site.remove(this.#live);

@@ -158,7 +158,9 @@ export class QemuVmProvider<A extends GuestConnection> {
         return taken;
       } catch (error) {
         this.#log.warn({ vmId: taken.id }, `a vm of the pool cannot be resumed: ${messageOf(error)}`);
-        await taken.destroy();
+        await taken.destroy().catch((left: unknown) => {
+          this.#log.error({ vmId: taken.id, err: left }, `cannot remove a vm of the pool: ${messageOf(left)}`);
+        });
       }
     }
     return undefined;

@@ -61,6 +61,8 @@ export class VmFolder {
   readonly #recordFile: string;
 
   constructor(folders: VmFolders, vmId: string) {
+    // An empty id would be the folder of all VMs, and folders are removed.
+    if (!isVmId(vmId)) throw new AppError('invalid', `vm id "${vmId}" is not 16 hex digits`);
     this.vmId = vmId;
     this.path = join(folders.state, 'vms', vmId);
     this.jail = join(this.path, 'jail');
