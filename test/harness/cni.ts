@@ -1,5 +1,5 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { freeFolder, removeFolder } from './free-folder.ts';
@@ -7,6 +7,8 @@ import { freeFolder, removeFolder } from './free-folder.ts';
 export interface TestNetworkOptions {
   /** Also gives out addresses of a private IPv6 range. */
   readonly dualStack?: boolean;
+  /** Of the bridge and what hangs on it; the plugin's own without. */
+  readonly mtu?: number;
   /** More plugins at the end of the chain. */
   readonly plugins?: readonly Readonly<Record<string, unknown>>[];
 }
@@ -42,6 +44,8 @@ export class TestNetwork implements AsyncDisposable {
   readonly prefix: string;
   /** Address of the host on the bridge. */
   readonly gateway: string;
+  /** The same of a dual-stack network. */
+  readonly gateway6: string;
   readonly #folder: string;
   readonly #hadPortmap: boolean;
 
@@ -52,6 +56,7 @@ export class TestNetwork implements AsyncDisposable {
     this.bridge = `kt${randomBytes(4).toString('hex')}`;
     this.prefix = prefix;
     this.gateway = `${prefix}.1`;
+    this.gateway6 = `${this.#prefix6}::1`;
   }
 
   static async create(options: TestNetworkOptions = {}): Promise<TestNetwork> {
@@ -62,11 +67,15 @@ export class TestNetwork implements AsyncDisposable {
     return network;
   }
 
+  get #prefix6(): string {
+    return `fd00:${this.prefix.split('.').join(':')}`;
+  }
+
   conflist(options: TestNetworkOptions = {}): Readonly<Record<string, unknown>> {
     const ranges: unknown[] = [[{ subnet: `${this.prefix}.0/24`, gateway: this.gateway }]];
     const routes = [{ dst: '0.0.0.0/0' }];
     if (options.dualStack === true) {
-      ranges.push([{ subnet: `fd00:${this.prefix.split('.').join(':')}::/64` }]);
+      ranges.push([{ subnet: `${this.#prefix6}::/64`, gateway: this.gateway6 }]);
       routes.push({ dst: '::/0' });
     }
     return {
@@ -79,6 +88,7 @@ export class TestNetwork implements AsyncDisposable {
           isGateway: true,
           ipMasq: true,
           hairpinMode: true,
+          ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
           ipam: { type: 'host-local', dataDir: join(this.#folder, 'ipam'), ranges, routes },
         },
         { type: 'portmap', capabilities: { portMappings: true } },
@@ -94,6 +104,13 @@ export class TestNetwork implements AsyncDisposable {
 
   async remove(name: string): Promise<void> {
     await rm(join(this.confDir, name), { force: true });
+  }
+
+  /** Addresses that the IPAM plugin has given out and not got back. */
+  async leases(): Promise<readonly string[]> {
+    // Its folder comes with the first address.
+    const names = await readdir(join(this.#folder, 'ipam', this.bridge)).catch(() => []);
+    return names.filter((name) => name !== 'lock' && !name.startsWith('last_reserved_ip.'));
   }
 
   /** Removes the bridge, the folder, and the empty chains that the plugins leave behind. */

@@ -18,11 +18,15 @@ export class Crictl {
     this.#config = config;
   }
 
-  /** `folder` takes the configuration file. */
-  static async create(folder: string, socket: string): Promise<Crictl> {
+  /** `folder` takes the configuration file, `settings` come into it. */
+  static async create(
+    folder: string,
+    socket: string,
+    settings: Readonly<Record<string, unknown>> = { timeout: 120 },
+  ): Promise<Crictl> {
     const config = join(folder, 'crictl.yaml');
     const endpoint = `unix://${socket}`;
-    await writeFile(config, JSON.stringify({ 'runtime-endpoint': endpoint, 'image-endpoint': endpoint, timeout: 120 }));
+    await writeFile(config, JSON.stringify({ 'runtime-endpoint': endpoint, 'image-endpoint': endpoint, ...settings }));
     return new Crictl(config);
   }
 

@@ -8,6 +8,7 @@ import type { TestNetwork } from './cni.ts';
 import { daemonRegister } from './daemon-register.ts';
 import { freeFolder, removeFolder } from './free-folder.ts';
 import { clearState } from './clear-state.ts';
+import { leftBehind } from './left-behind.ts';
 import type { TestRegistry } from './registry.ts';
 import { startProcess, type StartedProcess } from './started-process.ts';
 
@@ -20,6 +21,8 @@ export interface DaemonOptions {
   /** Default: tcg (or KELYFOS_TEST_ACCELERATOR), which spares the probe of `auto`. */
   readonly accelerator?: string;
   readonly startTimeoutMs?: number;
+  /** A configuration file with `config` and the folder of CNI in it, and nothing else: all else is the default. */
+  readonly bare?: boolean;
 }
 
 type Table = Readonly<Record<string, unknown>>;
@@ -87,10 +90,15 @@ export class TestDaemon implements AsyncDisposable {
   }
 
   async #writeConfig(): Promise<void> {
-    const { registry, network, accelerator, config } = this.#options;
+    const { registry, network, accelerator, config, bare = false } = this.#options;
     const emptyCni = join(this.folder, 'no-networks');
     await mkdir(this.scratch);
     await mkdir(emptyCni);
+    if (bare) {
+      const cni = { conf_dir: network?.confDir ?? emptyCni };
+      await writeFile(this.configFile, stringify(mergeTables({ cni }, config ?? {})));
+      return;
+    }
     const registriesConf = join(this.folder, 'registries.conf');
     await writeFile(registriesConf, registry?.registriesConf ?? '');
     const policy = join(this.folder, 'policy.json');
@@ -175,7 +183,16 @@ export class TestDaemon implements AsyncDisposable {
     }
   }
 
-  /** Pods through the daemon if it runs, then the daemon, then pooled VMs and templates, then the folders. */
+  /** What it ought to have cleared away by itself. Only after `removePods` and an orderly end is that everything. */
+  async #leftBehind(): Promise<void> {
+    const found = await leftBehind(this, async () => (await this.#options.network?.leases()) ?? []);
+    if (found.length > 0) throw new Error(`the daemon left behind:\n${found.join('\n')}`);
+  }
+
+  /**
+   * Pods through the daemon if it runs, then the daemon, then templates, then the folders. Rejects when
+   * the daemon left something behind that it should not have.
+   */
   async close(): Promise<void> {
     const problems: unknown[] = [];
     const attempt = async (work: () => Promise<unknown>): Promise<void> => {
@@ -187,7 +204,11 @@ export class TestDaemon implements AsyncDisposable {
     };
     if (this.#process?.exit === undefined && this.#process !== undefined) {
       await attempt(() => this.removePods());
-      await attempt(() => this.stop());
+      await attempt(async () => {
+        const how = await this.stop();
+        if (how !== 'exit code 0') throw new Error(`the daemon ended with ${how}`);
+      });
+      if (problems.length === 0) await attempt(() => this.#leftBehind());
       await this.kill();
     }
     this.cri.close();

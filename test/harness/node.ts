@@ -4,19 +4,30 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type * as cri from '../../src/cri/gen/cri-types.ts';
 import type { Outgoing } from '../../src/cri/call.ts';
 import { buildBusyboxImage } from './busybox-image.ts';
-import { TestNetwork } from './cni.ts';
+import { TestNetwork, type TestNetworkOptions } from './cni.ts';
 import { TestDaemon, type DaemonOptions } from './daemon.ts';
 import { freeFolder, removeFolder } from './free-folder.ts';
 import { TestRegistry } from './registry.ts';
 
+export interface NodeOptions extends Omit<DaemonOptions, 'registry' | 'network'> {
+  readonly network?: TestNetworkOptions;
+}
+
 export interface PodOptions {
   readonly name?: string;
+  readonly handler?: string;
   readonly config?: Outgoing<cri.PodSandboxConfig>;
 }
 
 export interface Pod {
   readonly id: string;
   readonly config: Outgoing<cri.PodSandboxConfig>;
+}
+
+export interface PodVmInfo {
+  readonly id: string;
+  readonly origin: 'pool' | 'clone' | 'cold';
+  readonly networkNamespace: string;
 }
 
 export interface RunContainer {
@@ -44,12 +55,12 @@ export class TestNode implements AsyncDisposable {
     this.#images = images;
   }
 
-  static async start(options: Omit<DaemonOptions, 'registry' | 'network'> = {}): Promise<TestNode> {
+  static async start({ network: networkOptions, ...options }: NodeOptions = {}): Promise<TestNode> {
     await using started = new AsyncDisposableStack();
     const images = await freeFolder('images');
     started.defer(() => removeFolder(images));
     const registry = started.use(await TestRegistry.start());
-    const network = started.use(await TestNetwork.create());
+    const network = started.use(await TestNetwork.create(networkOptions));
     const busybox = await buildBusyboxImage(images);
     await registry.push(busybox.folder, imageName);
     const daemon = started.use(await TestDaemon.start({ ...options, registry, network }));
@@ -70,7 +81,10 @@ export class TestNode implements AsyncDisposable {
       linux: {},
       ...options.config,
     };
-    const { pod_sandbox_id: id } = await this.daemon.cri.call('RunPodSandbox', { config });
+    const { pod_sandbox_id: id } = await this.daemon.cri.call('RunPodSandbox', {
+      config,
+      runtime_handler: options.handler ?? '',
+    });
     return { id, config };
   }
 
@@ -154,6 +168,12 @@ export class TestNode implements AsyncDisposable {
     const { status } = await this.daemon.cri.call('PodSandboxStatus', { pod_sandbox_id: pod.id });
     if (status === null) throw new Error(`no status of pod ${pod.id}`);
     return status;
+  }
+
+  /** Where a pod's VM came from, and what the host has of it. */
+  async vmOf(pod: Pod): Promise<PodVmInfo> {
+    const { info } = await this.daemon.cri.call('PodSandboxStatus', { pod_sandbox_id: pod.id, verbose: true });
+    return (JSON.parse(info['info'] ?? '{}') as { readonly vm: PodVmInfo }).vm;
   }
 
   async removePod(pod: Pod): Promise<void> {
