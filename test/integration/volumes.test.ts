@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { execa } from 'execa';
@@ -29,7 +29,7 @@ async function folder(name: string): Promise<string> {
 const mounts = (...list: readonly object[]): { readonly config: object } => ({ config: { mounts: list } });
 
 describe('a folder', () => {
-  test('is live in both directions, with owners and modes', async () => {
+  test('is live in both directions, with owners and modes, setuid included', async () => {
     const host = await folder('both');
     const id = await node.startContainer(pod, mounts({ host_path: host, container_path: '/data' }));
     await writeFile(join(host, 'from-host'), 'hello guest');
@@ -131,9 +131,28 @@ test('the pod’s own files: hosts, resolv.conf, hostname, shared memory', async
   expect(await node.sh(id, 'df -k /dev/shm | tail -n 1')).toMatch(/ 65536 /);
 });
 
-test('device nodes in a volume do not open, and setuid bits in it do not reach the host', async () => {
+test('device nodes: a pod makes none in a volume, and opens none that is there', async () => {
   const host = await folder('devices');
-  const id = await node.startContainer(pod, mounts({ host_path: host, container_path: '/data' }));
-  await node.exec(id, 'mknod', '/data/mem', 'c', '1', '1');
-  expect((await node.exec(id, 'head', '-c', '1', '/data/mem')).exitCode).not.toBe(0);
+  // Of the two, every container may use the second: what refuses it is the volume, not the rules for devices.
+  const nodes = { mem: ['c', '1', '1'], null: ['c', '1', '3'] } as const;
+  for (const [name, numbers] of Object.entries(nodes)) await execa('mknod', [join(host, name), ...numbers]);
+  const privileged = { linux: { security_context: { privileged: true } } };
+  for (const extra of [{}, privileged]) {
+    const config = { mounts: [{ host_path: host, container_path: '/data' }], ...extra };
+    const id = await node.startContainer(pod, { config });
+    expect(await node.sh(id, 'head -c 1 /dev/null')).toBe('');
+    for (const [name, numbers] of Object.entries(nodes)) {
+      expect(await node.sh(id, `stat -c %F /data/${name}`)).toBe('character special file');
+      expect(await node.exec(id, 'head', '-c', '1', `/data/${name}`)).toMatchObject({
+        exitCode: 1,
+        stderr: expect.stringMatching(/Permission denied|Operation not permitted/) as unknown,
+      });
+      // QEMU makes it, cannot set its mode (it opens nothing but files and folders), and takes it away again.
+      expect(await node.exec(id, 'mknod', `/data/new-${name}`, ...numbers)).toMatchObject({
+        exitCode: 1,
+        stderr: expect.stringMatching(/No such device or address/) as unknown,
+      });
+    }
+  }
+  expect((await readdir(host)).sort()).toEqual(['mem', 'null']);
 });
