@@ -2,6 +2,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import pino from 'pino';
 import { fixture, mebibyte, noTrace, smallClass, type Fixture } from './testing/fixture.ts';
 import type { QemuVmProvider } from './provider.ts';
 import type { FakeAgent } from './testing/fake-host.ts';
@@ -79,6 +80,41 @@ test('a template that no clone starts from is made again', async () => {
   on.hypervisor.restore = restore;
   expect((await provider.claim(request, noTrace, signal)).origin).toBe('clone');
   expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(2);
+});
+
+test('clones that fail are warned of once, and again only after one has worked', async () => {
+  const lines: string[] = [];
+  const told = await fixture(pino({ level: 'warn' }, { write: (line: string) => lines.push(line) }));
+  try {
+    const provider = told.provider([smallClass]);
+    const restore = told.hypervisor.restore.bind(told.hypervisor);
+    for (const incidents of [1, 2]) {
+      told.hypervisor.restore = () => Promise.reject(new Error('state does not load'));
+      for (let clones = 0; clones < 3; clones++) await provider.claim(request, noTrace, signal);
+      told.hypervisor.restore = restore;
+      expect((await provider.claim(request, noTrace, signal)).origin).toBe('clone');
+      expect(lines).toHaveLength(incidents);
+    }
+    expect(lines[0]).toContain('no clone for vm class small, booting a vm instead');
+  } finally {
+    await told.host.remove();
+  }
+});
+
+test('a template whose memory is gone is made again, with a warning', async () => {
+  const lines: string[] = [];
+  const told = await fixture(pino({ level: 'warn' }, { write: (line: string) => lines.push(line) }));
+  try {
+    const provider = told.provider([smallClass]);
+    await provider.claim(request, noTrace, signal);
+    told.memories.held.clear();
+    expect((await provider.claim(request, noTrace, signal)).origin).toBe('clone');
+    expect(lines).toEqual([expect.stringMatching(/cannot be used and is made again: process \d+/)]);
+    await provider.claim(request, noTrace, signal);
+    expect(lines).toHaveLength(1);
+  } finally {
+    await told.host.remove();
+  }
 });
 
 test('a pod that asks for more than its class gets a bigger vm', async () => {

@@ -50,6 +50,8 @@ export class QemuVmProvider<A extends GuestConnection> {
   readonly #log: Log;
   readonly #gate = new RefillGate(refill);
   readonly #pools: ReadonlyMap<string, Pool<PodVm<A>>>;
+  /** Classes whose last clone failed: told once, not with every pod. */
+  readonly #withoutClones = new Set<string>();
 
   constructor(options: ProviderOptions<A>) {
     this.#options = options;
@@ -167,14 +169,16 @@ export class QemuVmProvider<A extends GuestConnection> {
   }
 
   async #cloned(vmClass: VmClass, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A> | undefined> {
+    const { name } = vmClass;
     try {
-      return await trace.step('vm.clone', () => this.#clone(vmClass, signal));
+      const vm = await trace.step('vm.clone', () => this.#clone(vmClass, signal));
+      if (this.#withoutClones.delete(name)) this.#log.info(`vms of class ${name} are clones again`);
+      return vm;
     } catch (error) {
       if (signal.aborted) throw error;
-      this.#log.warn(
-        { err: error },
-        `no clone for vm class ${vmClass.name}, booting a vm instead: ${messageOf(error)}`,
-      );
+      const level = this.#withoutClones.has(name) ? 'info' : 'warn';
+      this.#withoutClones.add(name);
+      this.#log[level]({ err: error }, `no clone for vm class ${name}, booting a vm instead: ${messageOf(error)}`);
       return undefined;
     }
   }

@@ -27,15 +27,24 @@ export class TemplateStore {
     const record = await this.#read(key);
     if (!record?.complete || record.key !== key) return undefined;
     const memory = await this.#memories.find(record.holder);
-    if (!memory) return undefined;
+    if (!memory) {
+      this.#tellUnusable(key, `process ${String(record.holder.pid)}, which held its memory, has ended`);
+      return undefined;
+    }
     const stateFile = join(this.#folder, key, stateName);
     try {
       await stat(stateFile);
     } catch (error) {
-      if (hasCode(error, 'ENOENT')) return undefined;
-      throw error;
+      if (!hasCode(error, 'ENOENT')) throw error;
+      this.#tellUnusable(key, `${stateFile} is gone`);
+      return undefined;
     }
     return { memory, stateFile };
+  }
+
+  /** It was complete once, so somebody has interfered. */
+  #tellUnusable(key: string, why: string): void {
+    this.#log.warn(`template ${key} cannot be used and is made again: ${why}`);
   }
 
   /**

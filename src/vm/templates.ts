@@ -93,7 +93,8 @@ export class Templates<A extends GuestConnection> {
     this.#barren.set(key, failures);
     if (failures < giveUpAfter || this.#making.has(key)) return;
     this.#barren.delete(key);
-    this.#options.log.warn(
+    // Those who asked for the clones have warned.
+    this.#options.log.info(
       `${String(giveUpAfter)} clones in a row failed: the template of vm class ${order.className} is made again`,
     );
     await this.#options.store.remove(key);

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { silentLog } from '../../platform/log.ts';
+import { silentLog, type Log } from '../../platform/log.ts';
 import { QemuVmProvider } from '../provider.ts';
 import { TemplateStore } from '../template-store.ts';
 import { Templates } from '../templates.ts';
@@ -46,14 +46,19 @@ export interface Fixture {
   restarted(): Fixture;
 }
 
-export async function fixture(): Promise<Fixture> {
+export async function fixture(log: Log = silentLog()): Promise<Fixture> {
   const fail = new FailPoints();
   const host = await fakeHost(fail);
-  return build(fail, host, new FakeHypervisor(fail), new FakeMemories(fail));
+  return build(fail, host, new FakeHypervisor(fail), new FakeMemories(fail), log);
 }
 
-function build(fail: FailPoints, host: FakeHost, hypervisor: FakeHypervisor, memories: FakeMemories): Fixture {
-  const log = silentLog();
+function build(
+  fail: FailPoints,
+  host: FakeHost,
+  hypervisor: FakeHypervisor,
+  memories: FakeMemories,
+  log: Log,
+): Fixture {
   const guest = new FakeGuest(fail);
   const site = host.services;
   const factory = new VmFactory({ hypervisor, guest, site, log });
@@ -89,7 +94,7 @@ function build(fail: FailPoints, host: FakeHost, hypervisor: FakeHypervisor, mem
         log,
         bootTimeoutMs: 5_000,
       }),
-    restarted: () => build(fail, host, hypervisor, memories),
+    restarted: () => build(fail, host, hypervisor, memories, log),
   };
 }
 
