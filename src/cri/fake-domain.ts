@@ -132,6 +132,7 @@ export class FakeDomain {
         ips: ['10.1.0.2', 'fd00::2'],
         vmId: id.slice(0, 16),
         vmOrigin: 'pool',
+        machineId: '0'.repeat(32),
         pid: 4242,
         netns: '/run/netns/fake',
         trace: [{ name: 'claim', ms: 6 }],

@@ -41,7 +41,12 @@ export function sandboxInfo(sandbox: Sandbox): Readonly<Record<string, unknown>>
     runtimeHandler: sandbox.runtimeHandler,
     runtimeType: 'kelyfos',
     reason: sandbox.reason,
-    vm: { id: sandbox.vmId, origin: sandbox.vmOrigin, networkNamespace: sandbox.netns },
+    vm: {
+      id: sandbox.vmId,
+      origin: sandbox.vmOrigin,
+      machineId: sandbox.machineId,
+      networkNamespace: sandbox.netns,
+    },
     startup: sandbox.trace,
     config: sandbox.config,
   };

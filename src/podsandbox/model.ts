@@ -72,6 +72,8 @@ export interface Sandbox {
   readonly ips: readonly string[];
   readonly vmId: string;
   readonly vmOrigin: string;
+  /** What the guest has in /etc/machine-id: 32 hex digits. */
+  readonly machineId: string;
   /** Of QEMU, 0 when there is none. */
   readonly pid: number;
   readonly netns: string;

@@ -25,6 +25,7 @@ export interface SandboxRecord {
   readonly reason: string;
   readonly vmId: string;
   readonly vmOrigin: string;
+  readonly machineId: string;
   readonly netns: string;
   readonly ips: readonly string[];
   readonly trace: readonly TraceStep[];

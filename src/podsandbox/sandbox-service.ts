@@ -94,6 +94,7 @@ export class PodSandboxService implements PodSandboxes {
     try {
       cleanup.defer('record', () => registry.removeSandbox(id));
       entry = await trace.step('record intent', () => registry.addSandbox(newRecord(id, config, runtimeHandler)));
+      const { machineId } = entry.record;
       const vm = await trace.step('claim', () => vms.claim(request, trace, signal));
       cleanup.defer('virtual machine', () => vm.destroy());
       entry.vm = vm;
@@ -106,7 +107,7 @@ export class PodSandboxService implements PodSandboxes {
             config,
             network,
             shareTag: vm.shareTag,
-            machineId: randomBytes(16).toString('hex'),
+            machineId,
             entropy: randomBytes(64),
           }),
           signal,
@@ -164,7 +165,8 @@ function isVisible(entry: SandboxEntry): boolean {
 }
 
 function snapshot(entry: SandboxEntry): Sandbox {
-  const { id, config, runtimeHandler, createdAt, phase, reason, ips, vmId, vmOrigin, netns, trace } = entry.record;
+  const { id, config, runtimeHandler, createdAt, phase, reason, ips, vmId, vmOrigin, machineId, netns, trace } =
+    entry.record;
   const state = phase === 'ready' ? 'ready' : 'notready';
   return {
     id,
@@ -176,6 +178,7 @@ function snapshot(entry: SandboxEntry): Sandbox {
     ips,
     vmId,
     vmOrigin,
+    machineId,
     netns,
     pid: entry.vm?.pid ?? 0,
     trace,
@@ -192,6 +195,7 @@ function newRecord(id: SandboxId, config: SandboxConfig, runtimeHandler: string)
     reason: '',
     vmId: '',
     vmOrigin: '',
+    machineId: randomBytes(16).toString('hex'),
     netns: '',
     ips: [],
     trace: [],

@@ -27,6 +27,7 @@ export interface Pod {
 export interface PodVmInfo {
   readonly id: string;
   readonly origin: 'pool' | 'clone' | 'cold';
+  readonly machineId: string;
   readonly networkNamespace: string;
 }
 
