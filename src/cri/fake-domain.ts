@@ -262,5 +262,11 @@ export class FakeDomain {
     rootfs: (id: string) => `/var/lib/kelyfos/images/${id}`,
   };
 
-  readonly networks = { state: (): NetworkState => this.network };
+  podCidrs: readonly string[] = [];
+  readonly networks = {
+    state: (): NetworkState => this.network,
+    setPodCidrs: (cidrs: readonly string[]): void => {
+      this.podCidrs = cidrs;
+    },
+  };
 }

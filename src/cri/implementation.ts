@@ -38,7 +38,7 @@ function unaryHandlers(services: CriServices): Readonly<Record<string, AnyUnary>
     Version: version(services),
     Status: status(services),
     RuntimeConfig: runtimeConfig(services),
-    UpdateRuntimeConfig: updateRuntimeConfig(),
+    UpdateRuntimeConfig: updateRuntimeConfig(services),
     RunPodSandbox: runPodSandbox(services),
     StopPodSandbox: stopPodSandbox(services),
     RemovePodSandbox: removePodSandbox(services),

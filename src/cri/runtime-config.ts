@@ -12,10 +12,14 @@ export function runtimeConfig({ runtime }: CriServices): UnaryHandler<RuntimeCon
   return async () => ({ linux: { cgroup_driver: driver } });
 }
 
-/** Addresses are the CNI plugins' business; the pod CIDR is only noted. */
-export function updateRuntimeConfig(): UnaryHandler<UpdateRuntimeConfigRequest, UpdateRuntimeConfigResponse> {
+/** The kubelet sends one CIDR, two with a comma between them, or none. Plugins that take address ranges get them. */
+export function updateRuntimeConfig({
+  networks,
+}: CriServices): UnaryHandler<UpdateRuntimeConfigRequest, UpdateRuntimeConfigResponse> {
   return async ({ runtime_config: config }, { log }) => {
-    log.info({ podCidr: config?.network_config?.pod_cidr ?? '' }, 'the node was given its pod network');
+    const podCidr = config?.network_config?.pod_cidr ?? '';
+    networks.setPodCidrs(podCidr.split(',').filter((cidr) => cidr !== ''));
+    log.info({ podCidr }, 'the node was given its pod network');
     return {};
   };
 }

@@ -127,7 +127,12 @@ describe('version and status', () => {
 
   test('RuntimeConfig and UpdateRuntimeConfig', async () => {
     expect(await client.runtime('RuntimeConfig', {})).toEqual({ linux: { cgroup_driver: 'CGROUPFS' } });
+    const update = (cidr: string) =>
+      client.runtime('UpdateRuntimeConfig', { runtime_config: { network_config: { pod_cidr: cidr } } });
+    expect(await update('10.1.0.0/24,fd00:1::/64')).toEqual({});
+    expect(domain.podCidrs).toEqual(['10.1.0.0/24', 'fd00:1::/64']);
     expect(await client.runtime('UpdateRuntimeConfig', {})).toEqual({});
+    expect(domain.podCidrs).toEqual([]);
   });
 });
 

@@ -17,6 +17,6 @@ export interface CriServices {
   readonly sandboxes: PodSandboxes;
   readonly containers: Containers;
   readonly images: Images;
-  readonly networks: Pick<PodNetworks, 'state'>;
+  readonly networks: Pick<PodNetworks, 'state' | 'setPodCidrs'>;
   readonly runtime: RuntimeInfo;
 }

@@ -154,8 +154,10 @@ export interface NetworkState {
 
 export interface PodNetworks {
   state(): NetworkState;
+  /** Subnets that the cluster has given to this node, for plugins with the capability ipRanges. */
+  setPodCidrs(cidrs: readonly string[]): void;
   /** CNI ADD, then joins the interface with the tap in both directions. Undoes what it did on any failure. */
-  attach(request: PodNetworkRequest, signal: AbortSignal): Promise<PodNetwork>;
+  attach(request: PodNetworkRequest, signal: AbortSignal, trace: StepTrace): Promise<PodNetwork>;
   /** CNI DEL with the cached result of ADD. Idempotent; fine when the namespace or the result is gone. */
   detach(sandboxId: string, netns: HostPath): Promise<void>;
 }

@@ -100,7 +100,9 @@ export class PodSandboxService implements PodSandboxes {
       entry.vm = vm;
       await registry.updateSandbox(id, { vmId: vm.id, vmOrigin: vm.origin, netns: vm.netns });
       cleanup.defer('network', () => networks.detach(id, vm.netns));
-      const network = await trace.step('network', () => networks.attach(networkRequest(id, vm.netns, config), signal));
+      const network = await trace.step('network', () =>
+        networks.attach(networkRequest(id, vm.netns, config), signal, trace),
+      );
       const { clockNs } = await trace.step('configure guest', () =>
         vm.agent.configureSandbox(
           guestSetup({

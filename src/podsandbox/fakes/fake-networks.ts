@@ -8,6 +8,12 @@ export class FakeNetworks implements PodNetworks {
   /** Runs in the middle of attach, where a caller may go away. */
   onAttach: () => void = () => undefined;
 
+  podCidrs: readonly string[] = [];
+
+  setPodCidrs(cidrs: readonly string[]): void {
+    this.podCidrs = cidrs;
+  }
+
   state(): NetworkState {
     return { ready: true, reason: '', message: '' };
   }
