@@ -72,9 +72,10 @@ export interface VmProvider {
   claim(request: VmRequest, trace: StepTrace, signal: AbortSignal): Promise<Vm>;
   /**
    * The VM of an earlier daemon, or undefined when it is gone (what is left of it is then removed).
-   * Its agent connects in the background; calls wait for it.
+   * Its agent connects in the background; calls wait for it. `beforeRemoval` runs while the namespace
+   * of a VM that is gone still exists.
    */
-  adopt(vmId: string): Promise<Vm | undefined>;
+  adopt(vmId: string, beforeRemoval?: () => Promise<void>): Promise<Vm | undefined>;
   /** Deletes every VM, namespace and folder under the state directory that neither `owned` nor the pool holds. */
   sweep(owned: ReadonlySet<string>): Promise<readonly string[]>;
 }

@@ -88,7 +88,8 @@ async function recoverSandbox(options: RecoveryOptions, entry: SandboxEntry): Pr
         });
       return undefined;
     case 'ready': {
-      const vm = await vms.adopt(vmId);
+      // Plugins find in the namespace what they have to undo on the host, so CNI DEL comes before its removal.
+      const vm = await vms.adopt(vmId, () => networks.detach(id, netns));
       if (vm === undefined) {
         await locks.run(id, () => sandboxes.end(entry, 'the virtual machine was gone when the daemon started'));
         return 'died';

@@ -106,7 +106,7 @@ export class QemuVmProvider<A extends GuestConnection> {
   }
 
   /** The VM of an earlier daemon, or undefined when it is gone; what is left of it is then removed. */
-  async adopt(vmId: string): Promise<PodVm<A> | undefined> {
+  async adopt(vmId: string, beforeRemoval?: () => Promise<void>): Promise<PodVm<A> | undefined> {
     const { factory, hypervisor, site: services } = this.#options;
     const folder = new VmFolder(services.folders, vmId);
     const record = await this.#record(folder);
@@ -127,6 +127,7 @@ export class QemuVmProvider<A extends GuestConnection> {
       }
       factory.live.delete(vmId);
     }
+    await beforeRemoval?.();
     await this.#remove(folder, record);
     return undefined;
   }
