@@ -76,11 +76,14 @@ const containerShape = z.looseObject({
   config: z.looseObject({}),
   createdAt: z.bigint(),
 });
-const checkpointSchema: z.ZodType<OutputCheckpoint> = z.object({
-  sequence: z.bigint(),
-  position: z.union([z.object({ inode: z.bigint(), size: z.number() }), z.undefined()]),
-  pending: z.object({ stdout: bytes, stderr: bytes }),
-});
+const checkpointSchema = z
+  .object({
+    sequence: z.bigint(),
+    // Undefined is not written at all.
+    position: z.object({ inode: z.bigint(), size: z.number() }).optional(),
+    pending: z.object({ stdout: bytes, stderr: bytes }),
+  })
+  .transform((checkpoint): OutputCheckpoint => ({ ...checkpoint, position: checkpoint.position }));
 
 export interface Records {
   readonly sandboxes: Table<SandboxRecord>;
