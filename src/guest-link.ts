@@ -13,6 +13,13 @@ export function guestLink(image: RehearsalImage, log: Log): GuestLink<GuestAgent
     ready: async (agent, signal) => {
       await agent.hello(signal);
     },
+    awake: async (agent, signal) => {
+      await agent.connected(signal);
+      void agent.hello().catch((error: unknown) => {
+        // Whoever claims the guest calls it next and gets the error.
+        log.debug({ err: error }, 'the first call to a clone failed');
+      });
+    },
     warm: async ({ agent }, signal) => {
       for (let call = 0; call < warmCalls; call += 1) await agent.hello(signal);
       await agent.trim(true, signal);

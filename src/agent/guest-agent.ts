@@ -66,6 +66,16 @@ export class GuestAgent {
     );
   }
 
+  /** Resolves once there is a connection: the agent has answered the handshake. */
+  async connected(signal?: AbortSignal): Promise<void> {
+    const limit = this.#limits(signal);
+    try {
+      await this.#client(limit, 'handshake');
+    } catch (error) {
+      throw this.#explain(error, 'handshake', limit);
+    }
+  }
+
   // ---------------------------------------------------------------- calls
 
   hello(signal?: AbortSignal): Promise<HelloResponse> {

@@ -19,8 +19,13 @@ export interface GuestConnection {
 export interface GuestLink<A extends GuestConnection> {
   /** Returns at once; calls wait for the connection. */
   connect(sockets: GuestSockets, vmId: string): A;
-  /** Resolves once the guest has answered. */
+  /** Resolves once the guest has answered a call and turned out to be one this daemon can talk to. */
   ready(agent: A, signal: AbortSignal): Promise<void>;
+  /**
+   * The same for a clone, whose template was asked already: its agent has answered the handshake. The
+   * first call, which meets cold code, may go on in the background while others make the pod's network.
+   */
+  awake(agent: A, signal: AbortSignal): Promise<void>;
   /** Calls that every clone of a template should find warm. The share must not be mounted when it ends. */
   warm(vm: PodVm<A>, signal: AbortSignal): Promise<void>;
   /** A whole dummy claim in a clone that goes to the pool; leaves nothing attached or mounted from the host. */

@@ -98,7 +98,7 @@ export class VmFactory<A extends GuestConnection> {
       const parts = await Promise.allSettled([
         site.recordProcess(machine.process),
         (origin === 'clone' ? machine.resume() : Promise.resolve()).then(() =>
-          this.#answer(site, machine, agent, signal),
+          this.#answer(site, machine, origin, agent, signal),
         ),
       ]);
       for (const part of parts) if (part.status === 'rejected') throw part.reason;
@@ -115,7 +115,7 @@ export class VmFactory<A extends GuestConnection> {
   }
 
   /** Waits for the guest, but not for one whose QEMU has ended. */
-  async #answer(site: VmSite, machine: Machine, agent: A, signal: AbortSignal): Promise<void> {
+  async #answer(site: VmSite, machine: Machine, origin: VmOrigin, agent: A, signal: AbortSignal): Promise<void> {
     const gone = new AbortController();
     const exited = machine.exited.then((exit): never => {
       gone.abort();
@@ -123,7 +123,9 @@ export class VmFactory<A extends GuestConnection> {
     });
     exited.catch(() => undefined);
     try {
-      await Promise.race([this.#guest.ready(agent, AbortSignal.any([signal, gone.signal])), exited]);
+      const within = AbortSignal.any([signal, gone.signal]);
+      const answered = origin === 'clone' ? this.#guest.awake(agent, within) : this.#guest.ready(agent, within);
+      await Promise.race([answered, exited]);
     } catch (error) {
       throw wrap(error, `wait for the guest of vm ${site.vmId}`, 'unavailable');
     }

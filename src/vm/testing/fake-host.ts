@@ -162,6 +162,10 @@ export class FakeGuest implements GuestLink<FakeAgent> {
     return agent;
   }
 
+  awake(): Promise<void> {
+    return this.ready();
+  }
+
   ready(): Promise<void> {
     return this.#fail.step('guest ready');
   }
