@@ -29,10 +29,16 @@ export function addDaemonCommand(program: Command, start: () => Promise<StartDae
       // Before anything else that reads or changes the root.
       const lock = await lockRoot(loaded.config.root);
       const stopped = stopSignal(log);
-      const startDaemon = await start();
-      const daemon = await startDaemon(loaded, log);
-      await stopped;
-      await daemon.close();
+      // Recovery may wait for things that hold no event loop; a daemon ends when it is told to, not before.
+      const alive = setInterval(() => undefined, 60_000);
+      try {
+        const startDaemon = await start();
+        const daemon = await startDaemon(loaded, log);
+        await stopped;
+        await daemon.close();
+      } finally {
+        clearInterval(alive);
+      }
       lock.release();
       log.info('stopped; pods go on running');
       // Whatever still holds the event loop must not keep a daemon that has closed.

@@ -9,6 +9,8 @@ import { logTail } from './log-tail.ts';
 
 /** How often a process that is not our child is looked at. Its QMP socket tells sooner. */
 const pollMs = 500;
+/** The same once its end is waited for. */
+const endPollMs = 10;
 
 /** A QEMU process, our child or one that an earlier daemon started. */
 export interface QemuProcess {
@@ -56,10 +58,12 @@ export async function spawnQemu(jailer: string, args: readonly string[], folder:
 /** Watches a QEMU that is not our child. */
 export function watchQemu(identity: ProcessIdentity, folder: VmFolder): QemuProcess {
   let wake = Promise.withResolvers<undefined>();
+  let expected = false;
   const watch = async (): Promise<MachineExit> => {
     while (await isAlive(identity)) {
       wake = Promise.withResolvers();
-      await Promise.race([delay(pollMs, undefined, { ref: false }), wake.promise]);
+      // Watching alone keeps no daemon alive; waiting for an end does.
+      await Promise.race([delay(expected ? endPollMs : pollMs, undefined, { ref: expected }), wake.promise]);
     }
     return describeExit('while it was not our child', folder);
   };
@@ -67,6 +71,7 @@ export function watchQemu(identity: ProcessIdentity, folder: VmFolder): QemuProc
     identity,
     exited: watch(),
     expectEnd: () => {
+      expected = true;
       wake.resolve(undefined);
     },
   };
