@@ -135,7 +135,6 @@ export class QemuVmProvider<A extends GuestConnection> {
   /** Deletes everything of VMs that neither `owned` nor this daemon has; ids of what was deleted. */
   async sweep(owned: ReadonlySet<string>): Promise<readonly string[]> {
     const { site: services, factory } = this.#options;
-    // Folder and namespace say whose a VM is; cgroups are shared by all daemons of a host.
     // Not by cgroup: other daemons of this host have theirs in the same parent. The folder is made first and goes last.
     const found = await Promise.all([VmFolder.list(services.folders), services.netns.list()]);
     const orphans = [...new Set(found.flat())].filter((vmId) => !owned.has(vmId) && !factory.live.has(vmId));

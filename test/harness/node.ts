@@ -89,7 +89,7 @@ export class TestNode implements AsyncDisposable {
     return { id, config };
   }
 
-  /** CreateContainer: `command` by the image's shell-less busybox, with a log file. */
+  /** CreateContainer: by default a sleeping program, with a log file. */
   async createContainer(pod: Pod, options: RunContainer = {}): Promise<string> {
     this.#names += 1;
     const name = options.name ?? `c${String(this.#names)}`;
