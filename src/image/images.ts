@@ -1,5 +1,6 @@
 import { mkdir, readdir, rm, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { removeUnfinishedFiles } from '../platform/atomic-file.ts';
 import { AppError, hasCode } from '../platform/errors.ts';
 import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import { BlobStore } from './blobs.ts';
@@ -110,6 +111,7 @@ export class RegistryImages {
     for (const folder of [this.#folder, this.#stagingDir, this.#rootfsDir]) {
       await mkdir(folder, { recursive: true, mode: 0o700 });
     }
+    await removeUnfinishedFiles(this.#folder);
     await this.#blobs.open();
     await this.#index.open();
     for (const { id } of this.#index.all()) {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { readdir, unlink } from 'node:fs/promises';
+import { readdir, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FakePlugins } from './testing/fake-plugins.ts';
 import { silentLog } from '../platform/log.ts';
@@ -65,6 +65,13 @@ describe('pod networks', () => {
     await expect(networks.attach(request, never)).rejects.toThrow(broken ?? 'no-such-namespace');
     expect(await takeOrder()).toEqual(order);
     expect(await readdir(fake.cacheDir)).toEqual([]);
+  });
+
+  test('clear away at the start what a crash left half written', async () => {
+    const names = ['pods-sandbox1-eth0.json', 'pods-sandbox1-eth0.json.0123456789ab.tmp'];
+    for (const name of names) await writeFile(join(fake.cacheDir, name), '{');
+    await networks.start();
+    expect(await readdir(fake.cacheDir)).toEqual(['pods-sandbox1-eth0.json']);
   });
 
   test('undo an ADD that is cancelled, on their own clock', async () => {

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { open, rename, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { open, readdir, rename, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+const unfinished = /\.[0-9a-f]{12}\.tmp$/;
 
 /**
  * Replaces a file so that a reader, or the next start after a crash, sees the old or the new content
@@ -25,4 +27,9 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
   } finally {
     await folder.close();
   }
+}
+
+/** Removes what a crash in the middle of `writeFileAtomic` left in a folder that nobody writes to at the moment. */
+export async function removeUnfinishedFiles(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) if (unfinished.test(name)) await unlink(join(folder, name));
 }

@@ -1,7 +1,7 @@
 import { mkdir, readFile, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { writeFileAtomic } from '../../platform/atomic-file.ts';
+import { removeUnfinishedFiles, writeFileAtomic } from '../../platform/atomic-file.ts';
 import { AppError, hasCode } from '../../platform/errors.ts';
 import { pluginSchema } from './config-schema.ts';
 import type { NetworkConfiguration } from './config-schema.ts';
@@ -52,8 +52,13 @@ export class AttachmentCache {
     this.#directory = directory;
   }
 
-  async write(attachment: Attachment): Promise<void> {
+  /** To be called before anything else. */
+  async open(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    await removeUnfinishedFiles(this.#directory);
+  }
+
+  async write(attachment: Attachment): Promise<void> {
     await writeFileAtomic(
       this.#path(attachment),
       JSON.stringify({ version, ...attachment } satisfies z.input<typeof recordSchema>),
@@ -62,11 +67,7 @@ export class AttachmentCache {
 
   /** Every attachment of a sandbox: more than one if the network was renamed between two attempts. */
   async find(sandboxId: string): Promise<readonly Attachment[]> {
-    const names = await readdir(this.#directory).catch((error: unknown) => {
-      if (hasCode(error, 'ENOENT')) return [];
-      throw error;
-    });
-    const own = names.filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`)).sort();
+    const own = (await readdir(this.#directory)).filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`)).sort();
     const read = await Promise.all(own.map((name) => this.#read(join(this.#directory, name))));
     return read.filter((each) => each.sandboxId === sandboxId);
   }
