@@ -67,7 +67,9 @@ export class AttachmentCache {
 
   /** Every attachment of a sandbox: more than one if the network was renamed between two attempts. */
   async find(sandboxId: string): Promise<readonly Attachment[]> {
-    const own = (await readdir(this.#directory)).filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`)).sort();
+    const own = (await readdir(this.#directory))
+      .filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`))
+      .sort();
     const read = await Promise.all(own.map((name) => this.#read(join(this.#directory, name))));
     return read.filter((each) => each.sandboxId === sandboxId);
   }
