@@ -6,7 +6,7 @@
 #
 #   scripts/setup.sh                what bin/kelyfos needs
 #   scripts/setup.sh --for demo     and a registry with a small image
-#   scripts/setup.sh --for test     and crictl
+#   scripts/setup.sh --for test     and crictl, containerd with runc
 #
 # Built things are cached under ${KELYFOS_CACHE:-/var/cache/kelyfos}. Plain sh: it has to run before
 # anything is installed.
@@ -26,11 +26,12 @@ checkout=$(pwd)
 KELYFOS_CACHE=${KELYFOS_CACHE:-/var/cache/kelyfos}
 export KELYFOS_CACHE
 crictl_version=1.36.0
+containerd_version=2.2.1
 
 packages='ca-certificates containernetworking-plugins e2fsprogs gcc iproute2 iptables libc6-dev
   qemu-system-x86 skopeo util-linux'
 case $purpose in demo | test) packages="$packages busybox-static docker-registry" ;; esac
-case $purpose in test) packages="$packages cpio procps umoci" ;; esac
+case $purpose in test) packages="$packages cpio procps runc umoci" ;; esac
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -133,25 +134,37 @@ if [ -x guest/image/build ]; then
   guest/image/build >"$scratch/guest" 9>&- || die 'building the guest image failed'
 fi
 
-# ---------------------------------------------------------------- crictl
+# ---------------------------------------------------------------- crictl and containerd
+# build_go_module MODULE VERSION VERSION_VARIABLE FOLDER COMMAND...: the commands of a Go module, built as the
+# module is, in its own folder: its go.mod may have replacements, which `go install` refuses.
+build_go_module() {
+  module=$1 version=$2 variable=$3 folder=$4
+  shift 4
+  command -v go >/dev/null || die "go (1.26 or later) is needed to build $* for the tests"
+  say "building $* $version (a few minutes)"
+  go mod download -json "$module@v$version" >"$scratch/module.json" 9>&- || die "cannot download the source of $module"
+  source=$("$node" -p 'JSON.parse(require("fs").readFileSync(process.argv[1])).Dir' "$scratch/module.json")
+  rm -rf "$folder.new"
+  mkdir -p "$folder.new"
+  for program in "$@"; do
+    quietly env CGO_ENABLED=0 go -C "$source" build -mod=readonly -ldflags "-X $variable=$version" \
+      -o "$folder.new/$program" "./cmd/$program" || die "building $program failed"
+  done
+  rm -rf "$folder"
+  mv "$folder.new" "$folder"
+}
+
 if [ "$purpose" = test ]; then
-  crictl=$KELYFOS_CACHE/crictl-$crictl_version/crictl
-  if [ ! -x "$crictl" ]; then
-    command -v go >/dev/null || die 'go (1.26 or later) is needed to build crictl for the tests'
-    say "building crictl $crictl_version (a minute or two)"
-    # The module as it is, in its own folder: its go.mod has replacements, which `go install` refuses.
-    go mod download -json "sigs.k8s.io/cri-tools@v$crictl_version" >"$scratch/module.json" 9>&- ||
-      die 'cannot download the source of crictl'
-    source=$("$node" -p 'JSON.parse(require("fs").readFileSync(process.argv[1])).Dir' "$scratch/module.json")
-    mkdir -p "$(dirname "$crictl")"
-    build_crictl() {
-      (cd "$source" && CGO_ENABLED=0 go build -mod=readonly \
-        -ldflags "-X sigs.k8s.io/cri-tools/pkg/version.Version=$crictl_version" -o "$crictl.new" ./cmd/crictl)
-    }
-    quietly build_crictl || die 'building crictl failed'
-    mv "$crictl.new" "$crictl"
-  fi
-  ln -sfn "$crictl" libexec/crictl
+  crictl=$KELYFOS_CACHE/crictl-$crictl_version
+  [ -x "$crictl/crictl" ] ||
+    build_go_module sigs.k8s.io/cri-tools "$crictl_version" sigs.k8s.io/cri-tools/pkg/version.Version "$crictl" crictl
+  ln -sfn "$crictl/crictl" libexec/crictl
+
+  containerd=$KELYFOS_CACHE/containerd-$containerd_version
+  [ -x "$containerd/ctr" ] ||
+    build_go_module github.com/containerd/containerd/v2 "$containerd_version" \
+      github.com/containerd/containerd/v2/version.Version "$containerd" containerd containerd-shim-runc-v2 ctr
+  ln -sfn "$containerd" libexec/containerd
 fi
 
 say 'ready'

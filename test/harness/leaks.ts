@@ -8,7 +8,7 @@ import { execa } from 'execa';
 export type HostSnapshot = ReadonlyMap<string, ReadonlySet<string>>;
 
 /** Programs that are ours or started by us; the kernel cuts names off after 15 bytes. */
-const programs = /^(qemu-system-|kelyfos|skopeo|mkfs\.erofs|docker-registry|crictl)/;
+const programs = /^(qemu-system-|kelyfos|skopeo|mkfs\.erofs|docker-registry|crictl|containerd)/;
 const watchedFolders = [tmpdir(), '/run', '/run/netns', '/var/lib/cni/results', '/var/lib/cni/networks', '/var/lib'];
 /** Of those folders, only names that can be ours. */
 const ours = /kelyfos|^cni-|^kt[0-9a-f]{8}/;
