@@ -51,15 +51,8 @@ export class PodRun {
     }
   }
 
-  async #call(rpc: string, request: object, signal: AbortSignal): Promise<Message> {
-    signal.throwIfAborted();
-    const call = this.#client.start(rpc, request);
-    signal.addEventListener('abort', call.cancel, { once: true });
-    try {
-      return await call.response;
-    } finally {
-      signal.removeEventListener('abort', call.cancel);
-    }
+  #call(rpc: string, request: object, signal: AbortSignal): Promise<Message> {
+    return this.#client.untyped(rpc, request, { signal });
   }
 
   async #image(signal: AbortSignal): Promise<string> {
@@ -108,10 +101,10 @@ export class PodRun {
     let stopping: Promise<unknown> | undefined;
     while (exitCode === undefined) {
       if (stop.aborted) {
-        stopping ??= this.#client.runtime('StopContainer', { container_id: id, timeout: this.#request.stopSeconds });
+        stopping ??= this.#client.untyped('StopContainer', { container_id: id, timeout: this.#request.stopSeconds });
         await stopping;
       }
-      const found = (await this.#client.runtime('ContainerStatus', { container_id: id }))['status'] as {
+      const found = (await this.#client.untyped('ContainerStatus', { container_id: id }))['status'] as {
         readonly state: string;
         readonly exit_code: number;
       };
@@ -126,10 +119,10 @@ export class PodRun {
   /** By label and not by id: a call that was cut off may have made a pod that we were not told of. */
   async #removePods(): Promise<void> {
     const filter = { label_selector: { [runLabel]: this.#mark } };
-    const { items } = await this.#client.runtime('ListPodSandbox', { filter }, cleanupTimeoutMs);
+    const { items } = await this.#client.untyped('ListPodSandbox', { filter }, { timeoutMs: cleanupTimeoutMs });
     for (const { id } of items as readonly { readonly id: string }[]) {
-      await this.#client.runtime('StopPodSandbox', { pod_sandbox_id: id }, cleanupTimeoutMs);
-      await this.#client.runtime('RemovePodSandbox', { pod_sandbox_id: id }, cleanupTimeoutMs);
+      await this.#client.untyped('StopPodSandbox', { pod_sandbox_id: id }, { timeoutMs: cleanupTimeoutMs });
+      await this.#client.untyped('RemovePodSandbox', { pod_sandbox_id: id }, { timeoutMs: cleanupTimeoutMs });
     }
   }
 }

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CriClient } from '../harness/cri-client.ts';
+import type { CriClient } from '../../src/cri/client.ts';
 import { TestNode } from '../harness/node.ts';
 
 /** Where a pod's VM comes from, by the handler that it is run with. */

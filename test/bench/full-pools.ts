@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { CriClient } from '../harness/cri-client.ts';
+import type { CriClient } from '../../src/cri/client.ts';
 import { poolStates } from './verbose.ts';
 
 /** Seldom: each look costs the daemon something, while it makes a clone. */

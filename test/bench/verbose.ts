@@ -1,4 +1,4 @@
-import type { CriClient } from '../harness/cri-client.ts';
+import type { CriClient } from '../../src/cri/client.ts';
 
 export interface Step {
   readonly name: string;

@@ -6,7 +6,8 @@ import { stringify } from 'smol-toml';
 import { mountsBelow } from '../../src/platform/mount-table.ts';
 import { identify, terminate } from '../../src/platform/processes.ts';
 import type { TestNetwork } from './cni.ts';
-import { CriClient } from './cri-client.ts';
+import type { CriClient } from '../../src/cri/client.ts';
+import { testClient } from './cri-client.ts';
 import { freeFolder, removeFolder } from './free-folder.ts';
 import { buildPauseImage } from './pause-image.ts';
 import { startProcess, type StartedProcess } from './started-process.ts';
@@ -39,7 +40,7 @@ export class TestContainerd implements AsyncDisposable {
   private constructor(folder: string, hadRunFolder: boolean) {
     this.folder = folder;
     this.socket = join(folder, 'containerd.sock');
-    this.cri = new CriClient(this.socket);
+    this.cri = testClient(this.socket);
     this.#hadRunFolder = hadRunFolder;
   }
 

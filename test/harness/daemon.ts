@@ -2,7 +2,8 @@ import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'smol-toml';
-import { CriClient } from './cri-client.ts';
+import type { CriClient } from '../../src/cri/client.ts';
+import { testClient } from './cri-client.ts';
 import { Crictl } from './crictl.ts';
 import type { TestNetwork } from './cni.ts';
 import { daemonRegister } from './daemon-register.ts';
@@ -65,7 +66,7 @@ export class TestDaemon implements AsyncDisposable {
     this.socket = TestDaemon.#socketOf(folder);
     this.configFile = join(folder, 'config.toml');
     this.scratch = join(folder, 'scratch');
-    this.cri = new CriClient(this.socket);
+    this.cri = testClient(this.socket);
     this.crictl = crictl;
     this.#options = options;
   }

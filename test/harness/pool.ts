@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { CriClient } from './cri-client.ts';
+import type { CriClient } from '../../src/cri/client.ts';
 
 interface PoolState {
   readonly className: string;
