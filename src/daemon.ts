@@ -66,11 +66,11 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   const recovered = await domain.recover();
   await vms.provider.start();
 
-  const { sandboxes, containers } = domain;
+  const { sandboxes, containers, resources } = domain;
   const runtime = await runtimeInfo(loaded, vms);
   const server = await serveCri(
     config.socket,
-    { sandboxes, containers, images, networks, runtime },
+    { sandboxes, containers, resources, images, networks, runtime },
     log.child({ part: 'cri' }),
   );
   started.defer(() => server.close(callGraceMs));

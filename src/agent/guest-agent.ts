@@ -16,6 +16,8 @@ import type {
   HelloResponse,
   OutputRecord,
   OutputRequestSchema,
+  ResourcesSchema,
+  UpdateContainerRequestSchema,
 } from './gen/agent/v1/agent_pb.js';
 import type { GuestSockets } from './handshake.ts';
 import { AgentSession } from './session.ts';
@@ -119,6 +121,19 @@ export class GuestAgent {
       client.startContainer({ id }, options),
     );
     return answer.startedAtNs;
+  }
+
+  /** All limits given or none of them: see UpdateContainer in proto/agent. */
+  async updateContainer(
+    request: MessageInitShape<typeof UpdateContainerRequestSchema>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.#repeat('UpdateContainer', signal, (client, options) => client.updateContainer(request, options));
+  }
+
+  /** Limits of all containers together. */
+  async updateSandbox(resources: MessageInitShape<typeof ResourcesSchema>, signal?: AbortSignal): Promise<void> {
+    await this.#repeat('UpdateSandbox', signal, (client, options) => client.updateSandbox({ resources }, options));
   }
 
   /** False when the process had already exited. */

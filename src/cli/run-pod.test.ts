@@ -36,8 +36,12 @@ beforeEach(async () => {
     cgroupDriver: 'cgroupfs' as const,
     details: async () => ({}),
   };
-  const { sandboxes, containers, images, networks } = domain;
-  server = await serveCri(join(folder, 'cri.sock'), { sandboxes, containers, images, networks, runtime }, silentLog());
+  const { sandboxes, containers, resources, images, networks } = domain;
+  server = await serveCri(
+    join(folder, 'cri.sock'),
+    { sandboxes, containers, resources, images, networks, runtime },
+    silentLog(),
+  );
   client = new CriClient(join(folder, 'cri.sock'));
 });
 afterEach(async () => {

@@ -6,6 +6,7 @@ import type {
   Containers,
   ExecResult,
   PodSandboxes,
+  ResourceUpdates,
   Sandbox,
   SandboxConfig,
 } from '../podsandbox/model.ts';
@@ -232,6 +233,17 @@ export class FakeDomain {
         throw new AppError('failed-precondition', `container ${id} does not run`);
       await this.#point('execSync', signal);
       return this.execResult;
+    },
+  };
+
+  readonly resources: ResourceUpdates = {
+    container: async (id, change) => {
+      this.calls.push(`update ${id} ${String(change.memoryLimitBytes)}`);
+      this.#container(id).resources = change;
+    },
+    sandbox: async (id, { resources, overhead }) => {
+      const [sum = 0n, beside = 0n] = [resources?.memoryLimitBytes, overhead?.memoryLimitBytes];
+      this.calls.push(`updateSandbox ${id} ${String(sum)}+${String(beside)}`);
     },
   };
 

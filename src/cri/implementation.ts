@@ -24,6 +24,8 @@ import { startContainer } from './start-container.ts';
 import { status } from './status.ts';
 import { stopContainer } from './stop-container.ts';
 import { stopPodSandbox } from './stop-pod-sandbox.ts';
+import { updateContainerResources } from './update-container-resources.ts';
+import { updatePodSandboxResources } from './update-pod-sandbox-resources.ts';
 import { version } from './version.ts';
 
 // Requests come from the loader in the shape of gen/cri-types.ts; which type belongs to which call is
@@ -50,6 +52,8 @@ function unaryHandlers(services: CriServices): Readonly<Record<string, AnyUnary>
     RemoveContainer: removeContainer(services),
     ListContainers: listContainers(services),
     ContainerStatus: containerStatus(services),
+    UpdateContainerResources: updateContainerResources(services),
+    UpdatePodSandboxResources: updatePodSandboxResources(services),
     ReopenContainerLog: reopenContainerLog(services),
     ExecSync: execSync(services),
     ListImages: listImages(services),

@@ -28,7 +28,7 @@ export function parseResources(resources: LinuxContainerResources | null, field:
     cpuPeriod: atLeast(0n, resources.cpu_period, `${field}.cpu_period`),
     cpuQuota: atLeast(-1n, resources.cpu_quota, `${field}.cpu_quota`),
     cpuShares: atLeast(0n, resources.cpu_shares, `${field}.cpu_shares`),
-    memoryLimitBytes: atLeast(0n, resources.memory_limit_in_bytes, `${field}.memory_limit_in_bytes`),
+    memoryLimitBytes: atLeast(-1n, resources.memory_limit_in_bytes, `${field}.memory_limit_in_bytes`),
     memorySwapLimitBytes: atLeast(-1n, resources.memory_swap_limit_in_bytes, `${field}.memory_swap_limit_in_bytes`),
     oomScoreAdj: Number(oomScoreAdj),
     cpusetCpus: cpuList(resources.cpuset_cpus, `${field}.cpuset_cpus`),

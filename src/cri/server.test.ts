@@ -28,6 +28,7 @@ function services(): CriServices {
   return {
     sandboxes: domain.sandboxes,
     containers: domain.containers,
+    resources: domain.resources,
     images: domain.images,
     networks: domain.networks,
     runtime: {
@@ -467,6 +468,27 @@ describe('every call', () => {
     ]);
   });
 
+  test('limits are updated, and shown', async () => {
+    const pod = await sandbox();
+    const id = await container(pod);
+    await client.untyped('UpdateContainerResources', { container_id: id.slice(0, 12), linux: null });
+    const linux = { memory_limit_in_bytes: '64', cpu_quota: '50000', cpu_period: '100000' };
+    await client.untyped('UpdateContainerResources', { container_id: id.slice(0, 12), linux });
+    const { status: shown } = await client.untyped('ContainerStatus', { container_id: id });
+    expect(shown).toMatchObject({ resources: { linux } });
+    const request = { resources: { memory_limit_in_bytes: '7' }, overhead: { memory_limit_in_bytes: '5' } };
+    await client.untyped('UpdatePodSandboxResources', { pod_sandbox_id: pod.slice(0, 12), ...request });
+    expect(domain.calls).toEqual([`update ${id} 64`, `updateSandbox ${pod} 7+5`]);
+  });
+
+  test.each([
+    ['UpdateContainerResources', { container_id: 'f00' }, status.NOT_FOUND, 'no container "f00"'],
+    ['UpdateContainerResources', {}, status.INVALID_ARGUMENT, 'container_id is empty'],
+    ['UpdatePodSandboxResources', { pod_sandbox_id: 'f00' }, status.NOT_FOUND, 'no pod sandbox "f00"'],
+  ])('%s %j is refused', async (rpc, request, code, details) => {
+    await expect(client.untyped(rpc, request)).rejects.toMatchObject({ code, details });
+  });
+
   test.each([
     ['Exec', { container_id: 'x', cmd: ['sh'] }],
     ['Attach', {}],
@@ -475,8 +497,6 @@ describe('every call', () => {
     ['ListContainerStats', {}],
     ['PodSandboxStats', {}],
     ['ListPodSandboxStats', {}],
-    ['UpdateContainerResources', {}],
-    ['UpdatePodSandboxResources', {}],
     ['CheckpointContainer', {}],
     ['CheckpointPod', {}],
     ['RestorePod', {}],

@@ -1,4 +1,4 @@
-import type { Containers, PodSandboxes } from '../podsandbox/model.ts';
+import type { Containers, PodSandboxes, ResourceUpdates } from '../podsandbox/model.ts';
 import type { Images, PodNetworks } from '../podsandbox/ports.ts';
 
 /** What the daemon says about itself. */
@@ -16,6 +16,7 @@ export interface RuntimeInfo {
 export interface CriServices {
   readonly sandboxes: PodSandboxes;
   readonly containers: Containers;
+  readonly resources: ResourceUpdates;
   readonly images: Images;
   readonly networks: Pick<PodNetworks, 'state' | 'setPodCidrs'>;
   readonly runtime: RuntimeInfo;

@@ -334,6 +334,7 @@ function newRecord(
     id,
     sandboxId: sandbox.record.id,
     config,
+    resources: config.resources,
     phase: 'creating',
     imageId: image.id,
     imageRef: image.repoDigests[0] ?? image.id,
@@ -372,7 +373,7 @@ function snapshot(entry: ContainerEntry): Container {
     user,
     stopSignal,
     pid: phase === 'running' ? record.guestPid : 0,
-    resources: config.resources,
+    resources: record.resources,
     trace,
   };
 }

@@ -7,16 +7,17 @@ import {
   type CreateContainerRequestSchema,
   type DeviceSchema,
   type MountSchema,
-  type ResourcesSchema,
   type SeccompSchema,
 } from '../agent/gen/agent/v1/agent_pb.js';
 import { AppError } from '../platform/errors.ts';
 import { capabilitySets } from './capabilities.ts';
 import type { ContainerId } from './ids.ts';
-import type { ContainerConfig, ContainerSecurity, LinuxResources, NamespaceMode } from './model.ts';
+import type { ContainerConfig, ContainerSecurity, NamespaceMode } from './model.ts';
 import type { ImageConfig } from './ports.ts';
+import { guestResources, refuseHugePages } from './resources.ts';
 import type { BoundVolume } from './volumes.ts';
 
+type SpecInit = MessageInitShape<typeof CreateContainerRequestSchema>;
 type MountInit = MessageInitShape<typeof MountSchema>;
 
 /** Where the guest mounts its 9p share. */
@@ -63,7 +64,7 @@ export interface ContainerSpecInput {
 }
 
 /** Joins what the pod asks for with what the image says into what the agent is told. Pure. */
-export function containerSpec(input: ContainerSpecInput): MessageInitShape<typeof CreateContainerRequestSchema> {
+export function containerSpec(input: ContainerSpecInput): SpecInit {
   const { config, image } = input;
   const { security } = config;
   const argv = commandLine(config, image);
@@ -84,7 +85,7 @@ export function containerSpec(input: ContainerSpecInput): MessageInitShape<typeo
     maskedPaths: security.privileged ? [] : [...security.maskedPaths],
     readonlyPaths: security.privileged ? [] : [...security.readonlyPaths],
     devices: devices(config),
-    ...(config.resources === undefined ? {} : { resources: resources(config.resources) }),
+    ...resources(config),
     namespaces: {
       pid: namespaceMode(security.namespaces.pid, 'pid'),
       pidTarget: security.namespaces.targetId,
@@ -191,17 +192,10 @@ function devices(config: ContainerConfig): MessageInitShape<typeof DeviceSchema>
   return config.security.privileged ? [{ all: true, access: 'rwm' }] : [];
 }
 
-function resources(limits: LinuxResources): MessageInitShape<typeof ResourcesSchema> {
-  return {
-    cpuShares: limits.cpuShares,
-    cpuQuotaUs: limits.cpuQuota,
-    cpuPeriodUs: limits.cpuPeriod,
-    cpusetCpus: limits.cpusetCpus,
-    cpusetMems: limits.cpusetMems,
-    memoryLimitBytes: limits.memoryLimitBytes,
-    memorySwapBytes: limits.memorySwapLimitBytes,
-    unified: { ...limits.unified },
-  };
+function resources({ resources: limits }: ContainerConfig): Pick<SpecInit, 'resources'> {
+  if (limits === undefined) return {};
+  refuseHugePages(limits);
+  return { resources: guestResources(limits) };
 }
 
 function namespaceMode(mode: NamespaceMode, which: string): Namespaces_Mode {

@@ -7,6 +7,7 @@ import type { Images, PodNetworks, VmProvider, VolumeBinder } from './ports.ts';
 import { openRecords } from './records.ts';
 import { recover, type RecoveryReport } from './recovery.ts';
 import { Registry } from './registry.ts';
+import { ResourceService } from './resource-service.ts';
 import { SandboxEnd } from './sandbox-end.ts';
 import { PodSandboxService } from './sandbox-service.ts';
 
@@ -25,6 +26,7 @@ export interface DomainOptions {
 export interface Domain {
   readonly sandboxes: PodSandboxService;
   readonly containers: ContainerService;
+  readonly resources: ResourceService;
   /** To be awaited before the first request is answered. */
   recover(): Promise<RecoveryReport>;
   /** Ends the output pumps; pods go on. */
@@ -51,6 +53,7 @@ export function createDomain(options: DomainOptions): Domain {
       log,
     }),
     containers: new ContainerService({ registry, images, binder, end: containerEnd, locks, log }),
+    resources: new ResourceService(registry, locks),
     recover: () => recover({ registry, vms, networks, containers: containerEnd, sandboxes: sandboxEnd, locks, log }),
     close: async () => {
       await Promise.all(registry.containers().map(async ({ pump }) => pump?.stop()));

@@ -202,6 +202,12 @@ export interface Container {
   readonly trace: readonly TraceStep[];
 }
 
+/** Of a pod as a whole: what its containers have together, and what the pod takes beside them. */
+export interface SandboxResources {
+  readonly resources: LinuxResources | undefined;
+  readonly overhead: LinuxResources | undefined;
+}
+
 export interface ExecResult {
   readonly stdout: Uint8Array;
   readonly stderr: Uint8Array;
@@ -247,4 +253,14 @@ export interface Containers {
     timeoutSeconds: number,
     signal: AbortSignal,
   ): Promise<ExecResult>;
+}
+
+/**
+ * Limits of what exists. failed-precondition for what the pod's VM is too small for, and for a memory
+ * limit below what is in use.
+ */
+export interface ResourceUpdates {
+  /** A container that has exited only remembers them. */
+  container(id: ContainerId, change: LinuxResources, signal: AbortSignal): Promise<void>;
+  sandbox(id: SandboxId, change: SandboxResources, signal: AbortSignal): Promise<void>;
 }

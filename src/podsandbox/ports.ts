@@ -16,6 +16,8 @@ export type Guest = Pick<
   | 'createContainer'
   | 'startContainer'
   | 'signalContainer'
+  | 'updateContainer'
+  | 'updateSandbox'
   | 'removeContainer'
   | 'listContainers'
   | 'output'
@@ -35,6 +37,12 @@ export interface VmRequest {
   readonly memoryBytes?: number;
 }
 
+/** What the guest has. */
+export interface VmSize {
+  readonly vcpus: number;
+  readonly memoryBytes: number;
+}
+
 export interface VmExit {
   /** One line: exit code or signal of QEMU, and the last of its stderr and of the guest's serial console. */
   readonly reason: string;
@@ -45,6 +53,7 @@ export interface VmExit {
 export interface Vm {
   readonly id: string;
   readonly origin: VmOrigin;
+  readonly size: VmSize;
   /** Process id of QEMU in the host's pid namespace. */
   readonly pid: number;
   /** Network namespace that QEMU runs in, e.g. /run/netns/kelyfos-<id>. It holds a tap named tap0. */

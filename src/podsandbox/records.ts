@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import type { Store, Table } from '../store/store.ts';
 import type { ContainerId, SandboxId } from './ids.ts';
-import type { ContainerConfig, SandboxConfig, TraceStep } from './model.ts';
+import type { ContainerConfig, LinuxResources, SandboxConfig, SandboxResources, TraceStep } from './model.ts';
 import type { OutputCheckpoint } from './output-pump.ts';
 
 /**
@@ -16,7 +16,7 @@ import type { OutputCheckpoint } from './output-pump.ts';
  */
 export type SandboxPhase = 'creating' | 'ready' | 'ending' | 'ended';
 
-export interface SandboxRecord {
+export interface SandboxRecord extends SandboxResources {
   readonly id: SandboxId;
   readonly config: SandboxConfig;
   readonly runtimeHandler: string;
@@ -41,6 +41,8 @@ export interface ContainerRecord {
   readonly id: ContainerId;
   readonly sandboxId: SandboxId;
   readonly config: ContainerConfig;
+  /** Those of the configuration, until they are updated. */
+  readonly resources: LinuxResources | undefined;
   readonly phase: ContainerPhase;
   readonly imageId: string;
   readonly imageRef: string;

@@ -2,6 +2,7 @@ import { AppError } from '../platform/errors.ts';
 import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
 import type { ContainerId, SandboxId } from './ids.ts';
+import type { LinuxResources } from './model.ts';
 import type { OutputPump } from './output-pump.ts';
 import type { Vm } from './ports.ts';
 import type { ContainerRecord, Records, SandboxRecord } from './records.ts';
@@ -130,6 +131,16 @@ export class Registry {
       );
     }
     if (record.phase === 'exited') entry.settle(undefined);
+  }
+
+  /** The one thing of a container that may change after its end. */
+  setContainerResources(id: ContainerId, resources: LinuxResources): Promise<void> {
+    return this.#changes.run(id, async () => {
+      const entry = this.#ownedContainer(id);
+      const record = { ...entry.record, resources };
+      await this.#records.containers.put(id, record);
+      entry.record = record;
+    });
   }
 
   async removeContainer(id: ContainerId): Promise<void> {

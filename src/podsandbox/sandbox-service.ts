@@ -191,6 +191,8 @@ function newRecord(id: SandboxId, config: SandboxConfig, runtimeHandler: string)
   return {
     id,
     config,
+    resources: config.resources,
+    overhead: config.overhead,
     runtimeHandler,
     createdAt: nowNs(),
     phase: 'creating',

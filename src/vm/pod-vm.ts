@@ -26,6 +26,7 @@ export class PodVm<A extends GuestConnection> {
   readonly netns: string;
   readonly share: string;
   readonly shareTag = shareTag;
+  readonly size: { readonly vcpus: number; readonly memoryBytes: number };
   readonly pid: number;
   readonly agent: A;
   readonly exited: Promise<MachineExit>;
@@ -41,6 +42,8 @@ export class PodVm<A extends GuestConnection> {
     this.id = parts.site.vmId;
     this.netns = parts.site.netns;
     this.share = parts.site.folder.share;
+    const { vcpus, memoryBytes } = parts.site.record;
+    this.size = { vcpus, memoryBytes };
     this.pid = parts.machine.process.pid;
     this.agent = parts.agent;
     this.exited = parts.machine.exited;

@@ -141,5 +141,6 @@ export class VmFactory<A extends GuestConnection> {
 }
 
 function purposeOf({ className, scratchBytes, shape }: VmOrder, origin: VmRecord['origin']): SitePurpose {
-  return { className, origin, scratchBytes, slotBytes: shape.slotBytes };
+  const { vcpus, memoryBytes, slotBytes } = shape;
+  return { className, vcpus, memoryBytes, origin, scratchBytes, slotBytes };
 }

@@ -14,6 +14,9 @@ const vmRecord = z.strictObject({
   vmId: z.string().regex(/^[0-9a-f]{16}$/),
   uid: z.int().positive(),
   className: z.string(),
+  /** What the guest has. */
+  vcpus: z.int().positive(),
+  memoryBytes: z.number(),
   /** Size of the disks that take images. */
   slotBytes: z.number(),
   origin: z.enum(['template', 'clone', 'cold', 'probe']),

@@ -41,6 +41,8 @@ export interface SiteServices {
 /** What a VM is made for; recorded for whoever looks at its folder. */
 export interface SitePurpose {
   readonly className: string;
+  readonly vcpus: number;
+  readonly memoryBytes: number;
   readonly origin: VmRecord['origin'];
   readonly scratchBytes: number;
   readonly slotBytes: number;
@@ -83,6 +85,8 @@ export class VmSite {
         vmId,
         uid,
         className: purpose.className,
+        vcpus: purpose.vcpus,
+        memoryBytes: purpose.memoryBytes,
         origin: purpose.origin,
         slotBytes: purpose.slotBytes,
         createdAt: new Date().toISOString(),

@@ -96,6 +96,21 @@ impl Agent for Service {
         complete(async move { containers.start(request.into_inner()).await }).await
     }
 
+    async fn update_container(
+        &self,
+        request: Request<proto::UpdateContainerRequest>,
+    ) -> Result<Response<proto::UpdateContainerResponse>, Status> {
+        let containers = self.containers.clone();
+        complete_blocking(move || containers.update(request.get_ref())).await
+    }
+
+    async fn update_sandbox(
+        &self,
+        request: Request<proto::UpdateSandboxRequest>,
+    ) -> Result<Response<proto::UpdateSandboxResponse>, Status> {
+        complete_blocking(move || Containers::update_all(request.get_ref())).await
+    }
+
     async fn signal_container(
         &self,
         request: Request<proto::SignalContainerRequest>,

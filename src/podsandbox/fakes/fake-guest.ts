@@ -34,6 +34,8 @@ interface FakeContainer {
 export class FakeGuest implements Guest {
   readonly containers = new Map<string, FakeContainer>();
   configured = 0;
+  /** Limits in the order they came; those of the whole pod without an id. */
+  readonly updates: Parameters<Guest['updateContainer']>[0][] = [];
   /** How far the guest's clock is off the host's. */
   clockOffNs = 0n;
   #clock = 1_700_000_000_000_000_000n;
@@ -102,6 +104,19 @@ export class FakeGuest implements Guest {
     }
     container.state = ContainerInfo_State.RUNNING;
     return this.#now();
+  };
+
+  updateContainer: Guest['updateContainer'] = async (request) => {
+    await Promise.resolve();
+    this.#mayFail('updateContainer');
+    this.#container(request.id ?? '');
+    this.updates.push(request);
+  };
+
+  updateSandbox: Guest['updateSandbox'] = async (resources) => {
+    await Promise.resolve();
+    this.#mayFail('updateSandbox');
+    this.updates.push({ id: '', resources });
   };
 
   signalContainer: Guest['signalContainer'] = async (id, signal) => {

@@ -5,6 +5,7 @@ import { FakeGuest } from './fake-guest.ts';
 export class FakeVm implements Vm {
   readonly id: string;
   readonly origin = 'pool';
+  readonly size = { vcpus: 2, memoryBytes: 512 * 1024 ** 2 };
   readonly pid = 4711;
   readonly netns: string;
   readonly share: string;

@@ -37,6 +37,8 @@ pub enum CgroupError {
     },
     #[error("resources.unified: {0:?} is not the name of a cgroup file")]
     UnifiedName(String),
+    #[error("resources.memory_limit_bytes: {limit} is below the {usage} bytes in use")]
+    InUse { limit: u64, usage: u64 },
     #[error("cgroup {0} still has processes {1} s after they were killed")]
     Busy(String, u64),
 }
@@ -116,7 +118,7 @@ impl Cgroup {
         Ok(())
     }
 
-    fn write(&self, file: &str, value: &str) -> io::Result<()> {
+    pub fn write(&self, file: &str, value: &str) -> io::Result<()> {
         fs::OpenOptions::new()
             .write(true)
             .open(self.path.join(file))?
@@ -125,6 +127,11 @@ impl Cgroup {
 
     pub fn read(&self, file: &str) -> io::Result<String> {
         fs::read_to_string(self.path.join(file))
+    }
+
+    /// None if there is no such file or no number in it.
+    pub fn number(&self, file: &str) -> Option<u64> {
+        self.read(file).ok()?.trim().parse().ok()
     }
 
     /// SIGKILL to all processes here and below, new ones included.
@@ -240,8 +247,6 @@ pub fn settings(resources: &proto::Resources) -> Result<Vec<Setting>, CgroupErro
             optional,
         });
     };
-    // One process that hits the limit ends the container as a whole, not a random part of it.
-    set("memory", "memory.oom.group", "1".to_owned(), true);
     if resources.cpu_shares != 0 {
         set(
             "cpu_shares",
@@ -325,10 +330,7 @@ mod tests {
 
     fn files(resources: &proto::Resources) -> Vec<(String, String)> {
         let all = settings(resources).unwrap();
-        all.into_iter()
-            .map(|it| (it.file, it.value))
-            .filter(|it| it.0 != "memory.oom.group")
-            .collect()
+        all.into_iter().map(|it| (it.file, it.value)).collect()
     }
 
     fn pair(file: &str, value: &str) -> (String, String) {

@@ -107,6 +107,7 @@ fn mount_status(error: &MountError, message: String) -> Status {
 fn cgroup_status(error: &CgroupError, message: String) -> Status {
     match error {
         CgroupError::UnifiedName(_) => Status::invalid_argument(message),
+        CgroupError::InUse { .. } => Status::failed_precondition(message),
         // What the kernel says of a value that it does not take.
         CgroupError::Limit { source, .. }
             if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::ERANGE | libc::ENOENT)) =>

@@ -85,7 +85,10 @@ fn make_process(
     let process = request.process.as_ref().ok_or(ProcessError::Missing("start.process"))?;
     let argv0 = process.argv.first().cloned().ok_or(ProcessError::NoProgram)?;
     let profile = if request.inherit {
-        container.profile.with_environment(&process.env, stdio.tty)?
+        Profile {
+            oom_score_adj: container.oom_score_adj(),
+            ..container.profile.with_environment(&process.env, stdio.tty)?
+        }
     } else {
         Profile::resolve(process, container.open_root()?.as_fd(), stdio.tty, &shared.programs)?
     };

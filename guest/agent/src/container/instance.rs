@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI32, AtomicU64, Ordering},
     },
 };
 
@@ -25,6 +25,7 @@ use super::{
     launcher::{LaunchError, Message, Messages},
     output::OutputLog,
     process::Profile,
+    resize,
     stdio::{Stream, read_some},
     sys,
 };
@@ -67,6 +68,8 @@ pub struct Container {
     state: Mutex<State>,
     exited: Notify,
     execs: AtomicU64,
+    /// Of the processes there are and of those that Exec will add.
+    oom_score_adj: AtomicI32,
     /// Cgroups of Execs that left processes behind.
     lingering: Mutex<Vec<Cgroup>>,
 }
@@ -92,6 +95,7 @@ impl Container {
             id: parts.id,
             request: parts.request,
             user: parts.user,
+            oom_score_adj: AtomicI32::new(parts.profile.oom_score_adj),
             profile: parts.profile,
             root: parts.root,
             cgroup: parts.cgroup,
@@ -217,6 +221,30 @@ impl Container {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
             Err(source) => Err(self.failed("signal", source)),
         }
+    }
+
+    /// Nothing is left to be limited once it has exited.
+    pub fn set_limits(&self, resources: &proto::Resources) -> Result<(), ContainerError> {
+        if !self.has_exited() {
+            resize::limits(&self.cgroup, resources)?;
+        }
+        Ok(())
+    }
+
+    pub fn set_oom_score_adj(&self, score: i32) -> Result<(), ContainerError> {
+        if !(-1000..=1000).contains(&score) {
+            return Err(ContainerError::Invalid {
+                field: "oom_score_adj",
+                value: score.to_string(),
+                expected: "from -1000 to 1000",
+            });
+        }
+        self.oom_score_adj.store(score, Ordering::Relaxed);
+        resize::oom_score_adj(&self.cgroup, score).map_err(|source| self.failed("set oom_score_adj", source))
+    }
+
+    pub fn oom_score_adj(&self) -> i32 {
+        self.oom_score_adj.load(Ordering::Relaxed)
     }
 
     pub fn resize(&self, width: u16, height: u16) -> Result<(), ContainerError> {

@@ -14,6 +14,7 @@ mod mounts;
 mod output;
 mod pod_pid_namespace;
 mod process;
+mod resize;
 mod seccomp;
 mod stats;
 mod stdio;
@@ -44,7 +45,8 @@ use crate::{
         ContainerStatsRequest, ContainerStatsResponse, CreateContainerRequest, CreateContainerResponse, ExecRequest,
         ExecResponse, ListContainersRequest, ListContainersResponse, OutputRecord, OutputRequest,
         RemoveContainerRequest, RemoveContainerResponse, ResizeTtyRequest, ResizeTtyResponse, SignalContainerRequest,
-        SignalContainerResponse, StartContainerRequest, StartContainerResponse, WriteStdinRequest, WriteStdinResponse,
+        SignalContainerResponse, StartContainerRequest, StartContainerResponse, UpdateContainerRequest,
+        UpdateContainerResponse, UpdateSandboxRequest, UpdateSandboxResponse, WriteStdinRequest, WriteStdinResponse,
     },
     service::ResponseStream,
 };
@@ -165,6 +167,27 @@ impl Containers {
         Ok(StartContainerResponse {
             started_at_ns: container.start().await?,
         })
+    }
+
+    /// Waits in the kernel while it takes memory back.
+    pub fn update(&self, request: &UpdateContainerRequest) -> Result<UpdateContainerResponse, Status> {
+        let container = self.shared.get(&request.id)?;
+        if let Some(resources) = &request.resources {
+            container.set_limits(resources)?;
+        }
+        if request.oom_score_adj != 0 {
+            container.set_oom_score_adj(request.oom_score_adj)?;
+        }
+        Ok(UpdateContainerResponse {})
+    }
+
+    /// Waits in the kernel while it takes memory back.
+    pub fn update_all(request: &UpdateSandboxRequest) -> Result<UpdateSandboxResponse, Status> {
+        if let Some(resources) = &request.resources {
+            let all = Cgroup::parent(paths::CGROUP.as_ref()).map_err(ContainerError::from)?;
+            resize::limits(&all, resources).map_err(ContainerError::from)?;
+        }
+        Ok(UpdateSandboxResponse {})
     }
 
     #[allow(clippy::unused_async)] // each call of the service is one

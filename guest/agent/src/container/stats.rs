@@ -13,13 +13,7 @@ pub fn collect(cgroup: &Cgroup, layer: LayerUsage) -> io::Result<ContainerStatsR
     let cpu = cgroup.read("cpu.stat")?;
     // A controller may be missing; then its figures are 0.
     let memory = cgroup.read("memory.stat").unwrap_or_default();
-    let single = |file: &str| {
-        cgroup
-            .read(file)
-            .ok()
-            .and_then(|text| text.trim().parse::<u64>().ok())
-            .unwrap_or(0)
-    };
+    let single = |file: &str| cgroup.number(file).unwrap_or(0);
     let of_memory = |key: &str| value_of(&memory, key).unwrap_or(0);
     let usage = single("memory.current");
     Ok(ContainerStatsResponse {
