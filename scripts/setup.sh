@@ -6,7 +6,7 @@
 #
 #   scripts/setup.sh                what bin/kelyfos needs
 #   scripts/setup.sh --for demo     and a registry with a small image
-#   scripts/setup.sh --for test     and crictl, containerd with runc
+#   scripts/setup.sh --for test     and crictl, critest, containerd with runc
 #
 # Built things are cached under ${KELYFOS_CACHE:-/var/cache/kelyfos}. Plain sh: it has to run before
 # anything is installed.
@@ -31,7 +31,7 @@ containerd_version=2.2.1
 packages='ca-certificates containernetworking-plugins e2fsprogs gcc iproute2 iptables libc6-dev
   qemu-system-x86 skopeo util-linux'
 case $purpose in demo | test) packages="$packages busybox-static docker-registry" ;; esac
-case $purpose in test) packages="$packages cpio procps runc umoci" ;; esac
+case $purpose in test) packages="$packages cpio nginx procps runc umoci" ;; esac
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -165,6 +165,9 @@ if [ "$purpose" = test ]; then
     build_go_module github.com/containerd/containerd/v2 "$containerd_version" \
       github.com/containerd/containerd/v2/version.Version "$containerd" containerd containerd-shim-runc-v2 ctr
   ln -sfn "$containerd" libexec/containerd
+
+  scripts/build-critest >"$scratch/critest" 9>&- || die 'building critest failed'
+  scripts/build-busybox >"$scratch/busybox" 9>&- || die 'building busybox failed'
 fi
 
 say 'ready'

@@ -14,7 +14,7 @@ import type { TestRegistry } from './registry.ts';
 import { startProcess, type StartedProcess } from './started-process.ts';
 
 export interface DaemonOptions {
-  readonly registry?: TestRegistry;
+  readonly registry?: Pick<TestRegistry, 'registriesConf'>;
   /** Without one the configuration folder of CNI is empty. */
   readonly network?: TestNetwork;
   /** Keys of the configuration file, laid over the harness's own, table by table. */

@@ -7,6 +7,11 @@ import { startProcess, type StartedProcess } from './started-process.ts';
 const startTimeoutMs = 20_000;
 const pushTimeoutMs = 120_000;
 
+export interface RegistryOptions {
+  /** A folder that keeps what is pushed; it stays. Without one the images go with the registry. */
+  readonly store?: string;
+}
+
 /** A registry on loopback, on a free port, without TLS or authentication. */
 export class TestRegistry implements AsyncDisposable {
   /** 127.0.0.1:PORT, the first part of an image's name. */
@@ -20,12 +25,12 @@ export class TestRegistry implements AsyncDisposable {
     this.#folder = folder;
   }
 
-  static async start(): Promise<TestRegistry> {
+  static async start({ store }: RegistryOptions = {}): Promise<TestRegistry> {
     const folder = await freeFolder('registry');
     const config = {
       version: '0.1',
       log: { level: 'info', accesslog: { disabled: false } },
-      storage: { filesystem: { rootdirectory: join(folder, 'store') }, delete: { enabled: true } },
+      storage: { filesystem: { rootdirectory: store ?? join(folder, 'store') }, delete: { enabled: true } },
       // The kernel chooses the port; the log says which.
       http: { addr: '127.0.0.1:0' },
     };

@@ -1,0 +1,42 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+
+const inside = 'KELYFOS_PRIVATE_HOST';
+
+/**
+ * Runs a script of this project with namespaces of its own, /tmp and /run too: fixed ports and firewall
+ * rules meet nobody else's, and whatever it leaves goes with it. Its exit code. Needs root.
+ */
+export async function inPrivateHost(script: string, args: readonly string[]): Promise<number> {
+  // On disk and not below /tmp: disks of virtual machines are made there.
+  const folder = await mkdtemp('/var/tmp/kelyfos-host-');
+  try {
+    const setUp = [
+      'mount --bind "$0" /tmp && chmod 1777 /tmp',
+      'mount -t tmpfs tmpfs /run && mkdir -p /run/lock /run/netns',
+      'ip link set lo up',
+      'exec "$@"',
+    ].join(' && ');
+    const namespaces = ['--mount', '--net', '--ipc', '--pid', '--fork', '--mount-proc', '--kill-child'];
+    const program = [process.execPath, script, ...args];
+    const result = await execa(
+      'unshare',
+      [...namespaces, '--propagation', 'private', 'sh', '-c', setUp, folder, ...program],
+      { stdio: 'inherit', reject: false, env: { [inside]: '1' } },
+    );
+    return result.exitCode ?? 1;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Whether this process was started by `inPrivateHost`. */
+export function isPrivateHost(): boolean {
+  return process.env[inside] === '1';
+}
+
+/** A folder for logs that outlives the private host. */
+export function logFolder(name: string): string {
+  return join(import.meta.dirname, '../../target', name);
+}
