@@ -35,5 +35,6 @@ if (isPrivateHost()) {
   console.log(`${String(passed)} passed, ${String(failed)} failed`);
   process.exitCode = failed > 0 ? 1 : 0;
 } else {
-  process.exitCode = await inPrivateHost(join(import.meta.dirname, 'critest.ts'), process.argv.slice(2));
+  const script = join(import.meta.dirname, 'critest.ts');
+  process.exitCode = (await inPrivateHost(script, process.argv.slice(2))).exitCode;
 }

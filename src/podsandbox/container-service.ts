@@ -91,6 +91,8 @@ export class ContainerService implements Containers {
         throw failure;
       }
       end.watch(entry, absoluteLogPath(entry));
+      // Who has started a container may look into its log.
+      await entry.pump?.opened();
     });
   }
 

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -67,6 +67,20 @@ async function contents(path = logPath): Promise<string[]> {
 }
 
 describe('output pump', () => {
+  test('the log file is there as soon as it is opened, or cannot be', async () => {
+    const guest = await runningGuest();
+    const pump = new Daemon().pump(guest);
+    await pump.opened();
+    expect(await readFile(logPath, 'utf8')).toBe('');
+    await pump.stop();
+
+    await rm(join(folder, 'app'), { recursive: true });
+    await writeFile(join(folder, 'app'), 'not a folder');
+    const other = new Daemon().pump(guest);
+    await other.opened();
+    await other.stop();
+  });
+
   test('writes what the container wrote, then reports the exit', async () => {
     const guest = await runningGuest();
     const daemon = new Daemon();

@@ -54,6 +54,7 @@ export class OutputPump {
   readonly #stopped = new AbortController();
   readonly #encoder: LogEncoder;
   readonly #finished: Promise<void>;
+  readonly #openTried = Promise.withResolvers<undefined>();
   #file: LogFile | undefined;
   /** Bytes the encoder will produce again although an earlier daemon has written them. */
   #skip = 0;
@@ -84,6 +85,11 @@ export class OutputPump {
     return new OutputPump(options);
   }
 
+  /** Resolves once there is a log file; also when there can be none yet, for then the container's output waits. */
+  async opened(): Promise<void> {
+    await this.#openTried.promise;
+  }
+
   /** Ends the pump without an exit: the container is removed, or its VM is gone. What was read is written. */
   async stop(): Promise<void> {
     this.#stopped.abort(new AppError('cancelled', 'output pump stopped'));
@@ -111,7 +117,11 @@ export class OutputPump {
     const { log } = this.#options;
     while (!this.#isStopped()) {
       try {
-        await this.#openFile();
+        try {
+          await this.#openFile();
+        } finally {
+          this.#openTried.resolve(undefined);
+        }
         if (await this.#session()) return;
         await this.#pause(retryMs);
       } catch (error) {

@@ -4,11 +4,17 @@ import { execa } from 'execa';
 
 const inside = 'KELYFOS_PRIVATE_HOST';
 
+export interface PrivateRun {
+  readonly exitCode: number;
+  /** Its standard output. */
+  readonly output: string;
+}
+
 /**
  * Runs a script of this project with namespaces of its own, /tmp and /run too: fixed ports and firewall
- * rules meet nobody else's, and whatever it leaves goes with it. Its exit code. Needs root.
+ * rules meet nobody else's, and whatever it leaves goes with it. Its output is shown. Needs root.
  */
-export async function inPrivateHost(script: string, args: readonly string[]): Promise<number> {
+export async function inPrivateHost(script: string, args: readonly string[]): Promise<PrivateRun> {
   // On disk and not below /tmp: disks of virtual machines are made there.
   const folder = await mkdtemp('/var/tmp/kelyfos-host-');
   try {
@@ -23,9 +29,9 @@ export async function inPrivateHost(script: string, args: readonly string[]): Pr
     const result = await execa(
       'unshare',
       [...namespaces, '--propagation', 'private', 'sh', '-c', setUp, folder, ...program],
-      { stdio: 'inherit', reject: false, env: { [inside]: '1' } },
+      { stdin: 'ignore', stdout: ['inherit', 'pipe'], stderr: 'inherit', reject: false, env: { [inside]: '1' } },
     );
-    return result.exitCode ?? 1;
+    return { exitCode: result.exitCode ?? 1, output: result.stdout };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
