@@ -49,7 +49,8 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   started.defer(() => networks.close());
 
   const images = await openImages(config, log);
-  const vms = await openVms(config, namespaces, log.child({ part: 'vm' }));
+  const cgroupDriver = await chooseCgroupDriver(config);
+  const vms = await openVms(config, namespaces, cgroupDriver, log.child({ part: 'vm' }));
   started.defer(() => vms.close());
 
   const domain = createDomain({
@@ -67,7 +68,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   await vms.provider.start();
 
   const { sandboxes, containers, resources } = domain;
-  const runtime = await runtimeInfo(loaded, vms);
+  const runtime = runtimeInfo(loaded, vms, cgroupDriver);
   const server = await serveCri(
     config.socket,
     { sandboxes, containers, resources, images, networks, runtime },
@@ -114,7 +115,12 @@ async function openImages(config: Config, log: Log): Promise<RegistryImages> {
   });
 }
 
-async function openVms(config: Config, netns: NetworkNamespaces, log: Log): Promise<OpenProvider<GuestAgent>> {
+async function openVms(
+  config: Config,
+  netns: NetworkNamespaces,
+  cgroupDriver: RuntimeInfo['cgroupDriver'],
+  log: Log,
+): Promise<OpenProvider<GuestAgent>> {
   const image = { path: join(config.root, 'rehearsal.erofs'), program: rehearsalProgram };
   const { mkfsErofs, maxUnpackedBytes } = config.images;
   await ensureRehearsalImage({ path: image.path, mkfsErofs, bytes: maxUnpackedBytes });
@@ -127,6 +133,7 @@ async function openVms(config: Config, netns: NetworkNamespaces, log: Log): Prom
     guestImage: config.vm.guest,
     classes: [...config.vm.classes.values()],
     netns,
+    cgroupDriver,
     guest: guestLink(image, log),
     imageBytes: maxUnpackedBytes,
     bootTimeoutMs,
@@ -143,15 +150,22 @@ function describe({
   return { accelerator, qemu: qemuVersion, kernel: guestImage.kernelRelease, agent: guestImage.agentVersion };
 }
 
-async function runtimeInfo({ config, file }: LoadedConfig, vms: OpenProvider<GuestAgent>): Promise<RuntimeInfo> {
-  // As systemd's own sd_booted(3) finds out.
-  const systemd =
-    config.cgroupDriver === 'auto' ? await isFolder('/run/systemd/system') : config.cgroupDriver === 'systemd';
+/** As systemd's own sd_booted(3) finds out. */
+async function chooseCgroupDriver({ cgroupDriver }: Config): Promise<RuntimeInfo['cgroupDriver']> {
+  if (cgroupDriver !== 'auto') return cgroupDriver;
+  return (await isFolder('/run/systemd/system')) ? 'systemd' : 'cgroupfs';
+}
+
+function runtimeInfo(
+  { config, file }: LoadedConfig,
+  vms: OpenProvider<GuestAgent>,
+  cgroupDriver: RuntimeInfo['cgroupDriver'],
+): RuntimeInfo {
   return {
     version: programVersion(),
     handlers: [...config.handlers.keys()],
     defaultHandler: config.defaultHandler,
-    cgroupDriver: systemd ? 'systemd' : 'cgroupfs',
+    cgroupDriver,
     details: () => Promise.resolve({ config: file, ...describe(vms), pools: { classes: vms.provider.pools() } }),
   };
 }

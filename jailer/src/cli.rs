@@ -13,6 +13,7 @@ pub const USAGE: &str = "\
 Usage: kelyfos-jailer run [options] -- PROGRAM [ARGUMENT...]
        kelyfos-jailer hold --name NAME --size BYTES
        kelyfos-jailer seal PATH
+       kelyfos-jailer confine [--kvm] CGROUP
        kelyfos-jailer bind [--read-only] [--propagation private|slave] SOURCE TARGET
 
 run: become PROGRAM inside a jail
@@ -34,6 +35,7 @@ run: become PROGRAM inside a jail
 
 hold: keep a memory file of BYTES open as descriptor 3 until killed
 seal: make such a file (/proc/PID/fd/3) unchangeable for ever
+confine: put the device rules of a jail on another cgroup folder, before a jail's process moves there
 bind: mount SOURCE at TARGET without devices and setuid, in one step
 ";
 
@@ -81,6 +83,7 @@ pub enum Command {
     Run(Box<RunRequest>),
     Hold { name: CString, size: u64 },
     Seal { path: PathBuf },
+    Confine { cgroup: PathBuf, kvm: bool },
     Bind(BindRequest),
     Help,
     Version,
@@ -93,6 +96,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString, IntoIter: 'static>) -
             Some("run") => run(parser),
             Some("hold") => hold(parser),
             Some("seal") => seal(parser),
+            Some("confine") => confine(parser),
             Some("bind") => bind(parser),
             _ => Err(Error::Usage(format!("unknown command {}", word.display()))),
         },
@@ -101,6 +105,19 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString, IntoIter: 'static>) -
         Some(other) => Err(usage(other.unexpected())),
         None => Err(Error::Usage("no command given, see --help".into())),
     }
+}
+
+fn confine(mut parser: lexopt::Parser) -> Result<Command> {
+    let (mut cgroup, mut kvm) = (None, false);
+    while let Some(argument) = parser.next().map_err(usage)? {
+        match argument {
+            Long("kvm") => kvm = true,
+            Value(folder) if cgroup.is_none() => cgroup = Some(PathBuf::from(folder)),
+            other => return Err(usage(other.unexpected())),
+        }
+    }
+    let cgroup = cgroup.ok_or_else(|| Error::Usage("confine: no cgroup given".into()))?;
+    Ok(Command::Confine { cgroup, kvm })
 }
 
 fn run(mut parser: lexopt::Parser) -> Result<Command> {

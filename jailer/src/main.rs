@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Run(request) => run::run(&request).map(|never| match never {}),
         Command::Hold { name, size } => hold::hold(&name, size).map(|never| match never {}),
         Command::Seal { path } => seal::seal(&path),
+        Command::Confine { cgroup, kvm } => device_policy::apply(&[cgroup], kvm),
         Command::Bind(request) => bind::bind(&request),
         Command::Help => {
             print!("{}", cli::USAGE);

@@ -49,6 +49,18 @@ export interface VmExit {
   readonly at: Date;
 }
 
+/** Of QEMU as a whole on the host. 0 or empty leaves a limit alone, -1 lifts it. */
+export interface VmLimits {
+  /** On the scale of cgroup v1: 2 to 262144. */
+  readonly cpuShares: bigint;
+  /** Microseconds. */
+  readonly cpuQuota: bigint;
+  readonly cpuPeriod: bigint;
+  readonly memoryBytes: bigint;
+  readonly cpusetCpus: string;
+  readonly cpusetMems: string;
+}
+
 /** A running virtual machine that belongs to one sandbox. */
 export interface Vm {
   readonly id: string;
@@ -65,6 +77,13 @@ export interface Vm {
   readonly agent: Guest;
   /** Resolves when QEMU is gone, whoever ended it. Never rejects. */
   readonly exited: Promise<VmExit>;
+  /**
+   * Moves QEMU below a pod's cgroup, named as in PodSandboxConfig. Empty leaves it where it is. `invalid`
+   * for a name that the cgroup driver does not take.
+   */
+  joinCgroup(parent: string): Promise<void>;
+  /** All limits, or none: failed-precondition for what the host does not take, such as memory below what QEMU holds. */
+  limit(limits: VmLimits): Promise<void>;
   /**
    * Makes a file or block device of the host a read-only disk of the guest and returns its serial.
    * The file is hard-linked into the VM's folder: removing it elsewhere does no harm.

@@ -3,6 +3,7 @@ import type { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { ContainerId, SandboxId } from './ids.ts';
 import type { LinuxResources, ResourceUpdates, SandboxResources } from './model.ts';
 import type { Registry } from './registry.ts';
+import { hostLimits } from './host-limits.ts';
 import { guestResources, mergeResources, refuseBeyondVm, refuseHugePages } from './resources.ts';
 
 /**
@@ -52,6 +53,7 @@ export class ResourceService implements ResourceUpdates {
         if (resources !== undefined) {
           refuseBeyondVm(vm.size, record.resources, resources);
           await vm.agent.updateSandbox(guestResources(resources), signal);
+          await vm.limit(hostLimits(resources, overhead));
         }
         await this.#registry.updateSandbox(id, { resources, overhead });
       });

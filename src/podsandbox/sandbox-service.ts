@@ -100,9 +100,14 @@ export class PodSandboxService implements PodSandboxes {
       entry.vm = vm;
       await registry.updateSandbox(id, { vmId: vm.id, vmOrigin: vm.origin, netns: vm.netns });
       cleanup.defer('network', () => networks.detach(id, vm.netns));
-      const network = await trace.step('network', () =>
-        networks.attach(networkRequest(id, vm.netns, config), signal, trace),
-      );
+      // Both have ended before either is undone.
+      const [attached, joined] = await Promise.allSettled([
+        trace.step('network', () => networks.attach(networkRequest(id, vm.netns, config), signal, trace)),
+        trace.step('cgroup', () => vm.joinCgroup(config.cgroupParent)),
+      ]);
+      if (attached.status === 'rejected') throw attached.reason;
+      if (joined.status === 'rejected') throw joined.reason;
+      const network = attached.value;
       const { clockNs } = await trace.step('configure guest', () =>
         vm.agent.configureSandbox(
           guestSetup({

@@ -4,9 +4,12 @@ import { join } from 'node:path';
 import { hasCode, messageOf } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { chooseAccelerator, probeTimeoutMs } from './accelerator.ts';
-import { Cgroups } from './cgroup.ts';
+import { Cgroups } from './cgroup/cgroups.ts';
+import type { CgroupDriver } from './cgroup/parent-path.ts';
+import { startScope } from './cgroup/systemd-scope.ts';
 import { loadGuestImage, type GuestImage } from './guest-image.ts';
 import type { GuestConnection, GuestLink } from './guest-link.ts';
+import { confineGroup } from './jailer-confine.ts';
 import { QemuVmProvider } from './provider.ts';
 import type { Accelerator } from './qemu/devices/accelerator.ts';
 import { portIds } from './qemu/devices/guest-channel.ts';
@@ -40,7 +43,7 @@ export interface OpenProviderOptions<A extends GuestConnection> {
   readonly imageBytes: number;
   readonly bootTimeoutMs: number;
   readonly log: Log;
-  readonly cgroupParent?: string;
+  readonly cgroupDriver: CgroupDriver;
 }
 
 export interface OpenProvider<A extends GuestConnection> {
@@ -68,7 +71,12 @@ export async function openProvider<A extends GuestConnection>(
   const [version, guestImage, cgroups] = await Promise.all([
     qemuVersion(options.qemu),
     loadGuestImage(options.guestImage),
-    Cgroups.detect(log, options.cgroupParent),
+    Cgroups.detect({
+      driver: options.cgroupDriver,
+      startScope,
+      confine: (folder) => confineGroup(options.jailer, folder, accelerator === 'kvm'),
+      log,
+    }),
   ]);
   const uids = new UidPool(defaultUidRange, randomInt(defaultUidRange.count));
   await reserveUids(folders, uids, log);

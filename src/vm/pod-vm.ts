@@ -1,5 +1,6 @@
 import { messageOf, wrap } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
+import type { GroupLimits } from './cgroup/limits.ts';
 import type { GuestConnection } from './guest-link.ts';
 import type { Machine, MachineExit } from './hypervisor.ts';
 import { shareTag } from './qemu/devices/share.ts';
@@ -70,6 +71,21 @@ export class PodVm<A extends GuestConnection> {
   async unpark(): Promise<void> {
     await this.#machine.resume();
     this.#origin = 'pool';
+  }
+
+  /** Moves QEMU below a pod's cgroup, named as in PodSandboxConfig; empty: it stays among the VMs of this runtime. */
+  async joinCgroup(parent: string): Promise<void> {
+    if (parent === '') return;
+    try {
+      await this.#site.joinCgroup(parent, this.pid);
+    } catch (error) {
+      throw wrap(error, `move vm ${this.id} to cgroup ${parent}`);
+    }
+  }
+
+  /** Limits of the whole VM on the host. */
+  limit(limits: GroupLimits): Promise<void> {
+    return this.#site.limit(limits);
   }
 
   attachDisk(source: string, signal: AbortSignal): Promise<string> {

@@ -253,8 +253,8 @@ export class QemuVmProvider<A extends GuestConnection> {
   async #remove(folder: VmFolder, record: VmRecord | undefined): Promise<void> {
     const { site: services } = this.#options;
     if (record?.process) await terminate(record.process, killGraceMs);
-    await services.cgroups.kill(folder.vmId);
-    await services.cgroups.remove(folder.vmId);
+    await services.cgroups.kill(folder.vmId, record?.cgroup);
+    await services.cgroups.remove(folder.vmId, record?.cgroup);
     await services.netns.remove(folder.vmId);
     await folder.remove();
     if (record) services.uids.release(record.uid);

@@ -24,6 +24,8 @@ const vmRecord = z.strictObject({
   /** Absent until QEMU has been started. */
   process: processIdentity.optional(),
   netns: z.string().optional(),
+  /** Where its process is below its pod's cgroup; absent until it is moved there. */
+  cgroup: z.strictObject({ path: z.string(), made: z.array(z.string()).readonly() }).optional(),
 });
 
 export type VmRecord = z.infer<typeof vmRecord>;

@@ -4,6 +4,8 @@ import { wrap } from '../platform/errors.ts';
 import type { ProcessIdentity } from '../platform/processes.ts';
 import type { MachineShape, MachineSpec } from './hypervisor.ts';
 import type { UidPool } from './uid-pool.ts';
+import type { CgroupPlace } from './cgroup/cgroups.ts';
+import type { GroupLimits } from './cgroup/limits.ts';
 import { VmFolder, type VmFolders, type VmRecord } from './vm-folder.ts';
 
 /** Network namespaces of VMs; each holds a tap of the name below. */
@@ -20,10 +22,16 @@ export interface VmNamespaces {
 export interface VmCgroups {
   /** Folders for the jailer to join. */
   create(vmId: string): Promise<readonly string[]>;
+  /** Where a VM will be below its pod's group; to be recorded before it is moved. */
+  place(vmId: string, parent: string): Promise<CgroupPlace>;
+  move(pid: number, place: CgroupPlace, parent: string): Promise<void>;
+  /** A place that an earlier daemon has recorded. */
+  found(place: CgroupPlace): void;
+  limit(vmId: string, place: CgroupPlace | undefined, limits: GroupLimits): Promise<void>;
   /** Kills whatever runs in the VM's groups. */
-  kill(vmId: string): Promise<void>;
+  kill(vmId: string, place?: CgroupPlace): Promise<void>;
   /** Idempotent. */
-  remove(vmId: string): Promise<void>;
+  remove(vmId: string, place?: CgroupPlace): Promise<void>;
 }
 
 export type MakeScratch = (path: string, bytes: number, uid: number) => Promise<void>;
@@ -53,18 +61,22 @@ export class VmSite {
   readonly vmId: string;
   readonly folder: VmFolder;
   readonly netns: string;
-  readonly record: VmRecord;
   readonly #services: SiteServices;
   readonly #cgroups: readonly string[];
+  #record: VmRecord;
   #removed = false;
 
   private constructor(services: SiteServices, folder: VmFolder, record: VmRecord, cgroups: readonly string[]) {
     this.vmId = record.vmId;
     this.folder = folder;
-    this.record = record;
+    this.#record = record;
     this.netns = services.netns.path(record.vmId);
     this.#services = services;
     this.#cgroups = cgroups;
+  }
+
+  get record(): VmRecord {
+    return this.#record;
   }
 
   /** Makes everything or leaves nothing. The record comes first: a crash half-way is found by it. */
@@ -113,6 +125,7 @@ export class VmSite {
 
   /** That of a VM which an earlier daemon made. */
   static found(services: SiteServices, folder: VmFolder, record: VmRecord): VmSite {
+    if (record.cgroup) services.cgroups.found(record.cgroup);
     return new VmSite(services, folder, record, []);
   }
 
@@ -128,7 +141,25 @@ export class VmSite {
   }
 
   async recordProcess(process: ProcessIdentity): Promise<void> {
-    await this.folder.writeRecord({ ...this.record, process: { ...process }, netns: this.netns });
+    await this.#write({ process: { ...process }, netns: this.netns });
+  }
+
+  /** Moves the VM's process below its pod's group. */
+  async joinCgroup(parent: string, pid: number): Promise<void> {
+    const { cgroups } = this.#services;
+    const cgroup = await cgroups.place(this.vmId, parent);
+    await this.#write({ cgroup });
+    await cgroups.move(pid, cgroup, parent);
+  }
+
+  limit(limits: GroupLimits): Promise<void> {
+    return this.#services.cgroups.limit(this.vmId, this.#record.cgroup, limits);
+  }
+
+  async #write(change: Partial<VmRecord>): Promise<void> {
+    const record = { ...this.#record, ...change };
+    await this.folder.writeRecord(record);
+    this.#record = record;
   }
 
   /** Removes all of it; the process must be gone. Goes on after a failure, and can be tried again. */
@@ -151,7 +182,7 @@ export class VmSite {
       });
     };
     step('network namespace', () => this.#services.netns.remove(this.vmId));
-    step('cgroup', () => this.#services.cgroups.remove(this.vmId));
+    step('cgroup', () => this.#services.cgroups.remove(this.vmId, this.#record.cgroup));
     try {
       await undo.unwind();
     } catch (error) {

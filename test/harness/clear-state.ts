@@ -1,5 +1,5 @@
 import { glob, readFile, readdir, rmdir } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { execa } from 'execa';
 import { type ProcessIdentity, terminate } from '../../src/platform/processes.ts';
 
@@ -29,9 +29,9 @@ export async function clearState(state: string): Promise<void> {
   const vmIds = (await readdir(join(state, 'vms')).catch(() => [])).filter((name) => /^[0-9a-f]{16}$/.test(name));
   for (const vmId of vmIds) {
     await execa('ip', ['netns', 'delete', `kelyfos-${vmId}`], { reject: false, timeout: 10_000 });
-    for await (const group of glob(`/sys/fs/cgroup/**/kelyfos/${vmId}`)) {
-      if (basename(dirname(group)) === 'kelyfos') await rmdir(group).catch(() => undefined);
-    }
+    // Their own groups below kelyfos, and below the pods that they belonged to.
+    for await (const group of glob([`/sys/fs/cgroup/**/kelyfos/${vmId}`, `/sys/fs/cgroup/**/kelyfos-${vmId}`]))
+      await rmdir(group).catch(() => undefined);
   }
   for (const point of await mountsBelow(state)) await execa('umount', ['--lazy', point], { timeout: 10_000 });
 }

@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { glob, readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -64,6 +64,7 @@ async function cgroups(mounts: readonly string[][]): Promise<string[]> {
       if (!group.includes('.') && !/^(tasks|notify_on_release)$/.test(group))
         found.push(join(mountPoint, 'kelyfos', group));
     }
+    for await (const group of glob('**/kelyfos-*', { cwd: mountPoint })) found.push(join(mountPoint, group));
   }
   return found;
 }

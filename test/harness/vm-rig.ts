@@ -60,6 +60,7 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
     accelerator: options.accelerator ?? 'tcg',
     qemu: 'qemu-system-x86_64',
     jailer,
+    cgroupDriver: 'cgroupfs',
     guestImage: join(installDir, 'guest', 'image', 'current'),
     classes: options.classes ?? [smallClass],
     netns: new NetworkNamespaces({ markerDir: join(state, 'netns') }),

@@ -1,5 +1,5 @@
 import { AppError } from '../../platform/errors.ts';
-import type { Vm, VmExit, VmProvider } from '../ports.ts';
+import type { Vm, VmExit, VmLimits, VmProvider } from '../ports.ts';
 import { FakeGuest } from './fake-guest.ts';
 
 export class FakeVm implements Vm {
@@ -14,6 +14,8 @@ export class FakeVm implements Vm {
   readonly disks = new Map<string, string>();
   failNextDestroy = false;
   destroyed = false;
+  cgroupParent: string | undefined;
+  readonly limits: VmLimits[] = [];
   readonly #exited = Promise.withResolvers<VmExit>();
   readonly exited = this.#exited.promise;
   #serial = 0;
@@ -22,6 +24,18 @@ export class FakeVm implements Vm {
     this.id = id;
     this.share = share;
     this.netns = `/run/netns/kelyfos-${id}`;
+  }
+
+  joinCgroup(parent: string): Promise<void> {
+    this.cgroupParent = parent;
+    return parent === '/refused'
+      ? Promise.reject(new AppError('invalid', 'cgroup refused, as told'))
+      : Promise.resolve();
+  }
+
+  limit(limits: VmLimits): Promise<void> {
+    this.limits.push(limits);
+    return Promise.resolve();
   }
 
   attachDisk(source: string): Promise<string> {

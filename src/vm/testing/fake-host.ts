@@ -279,6 +279,10 @@ export async function fakeHost(fail: FailPoints): Promise<FakeHost> {
           await cgroups.make(vmId);
           return [`/sys/fs/cgroup/kelyfos/${vmId}`];
         },
+        place: async (vmId, parent) => ({ path: `${parent}/kelyfos-${vmId}`, made: [] }),
+        move: () => fail.step('move to cgroup'),
+        found: () => undefined,
+        limit: async () => undefined,
         kill: async () => undefined,
         remove: (vmId) => cgroups.remove(vmId),
       },
