@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GuestAgent } from './agent/guest-agent.ts';
 import type { RunningDaemon } from './cli/daemon-command.ts';
@@ -6,6 +6,7 @@ import type { Config } from './config/config.ts';
 import type { LoadedConfig } from './config/load.ts';
 import { serveCri } from './cri/server.ts';
 import type { RuntimeInfo } from './cri/services.ts';
+import { type StreamingDomain, StreamingServer } from './cri/streaming/server.ts';
 import { guestLink } from './guest-link.ts';
 import { RegistryImages } from './image/images.ts';
 import { ensureRehearsalImage, rehearsalProgram } from './image/rehearsal-image.ts';
@@ -68,10 +69,12 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   await vms.provider.start();
 
   const { sandboxes, containers, resources } = domain;
+  const streaming = await startStreaming(config, { sandboxes, containers }, log);
+  started.defer(() => streaming.close(callGraceMs));
   const runtime = runtimeInfo(loaded, vms, cgroupDriver);
   const server = await serveCri(
     config.socket,
-    { sandboxes, containers, resources, images, networks, runtime },
+    { sandboxes, containers, resources, images, networks, streaming, runtime },
     log.child({ part: 'cri' }),
   );
   started.defer(() => server.close(callGraceMs));
@@ -148,6 +151,12 @@ function describe({
   guestImage,
 }: OpenProvider<GuestAgent>): Readonly<Record<string, string>> {
   return { accelerator, qemu: qemuVersion, kernel: guestImage.kernelRelease, agent: guestImage.agentVersion };
+}
+
+async function startStreaming({ streaming }: Config, domain: StreamingDomain, log: Log): Promise<StreamingServer> {
+  const { address, port, tls: files } = streaming;
+  const tls = files && { cert: await readFile(files.certFile, 'utf8'), key: await readFile(files.keyFile, 'utf8') };
+  return StreamingServer.start({ address, port, tls }, domain, log.child({ part: 'streaming' }));
 }
 
 /** As systemd's own sd_booted(3) finds out. */

@@ -36,10 +36,10 @@ beforeEach(async () => {
     cgroupDriver: 'cgroupfs' as const,
     details: async () => ({}),
   };
-  const { sandboxes, containers, resources, images, networks } = domain;
+  const { sandboxes, containers, resources, images, networks, streaming } = domain;
   server = await serveCri(
     join(folder, 'cri.sock'),
-    { sandboxes, containers, resources, images, networks, runtime },
+    { sandboxes, containers, resources, images, networks, streaming, runtime },
     silentLog(),
   );
   client = new CriClient(join(folder, 'cri.sock'));

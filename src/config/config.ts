@@ -47,7 +47,12 @@ export interface Config {
   /** Handler name to the VM class it stands for. The default handler is among them. */
   readonly handlers: ReadonlyMap<string, VmClass>;
   readonly hostRuntime: { readonly endpoint: string } | undefined;
-  readonly streaming: { readonly address: string; readonly port: number };
+  readonly streaming: {
+    readonly address: string;
+    readonly port: number;
+    /** Files in PEM; undefined: plain HTTP. */
+    readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
+  };
   readonly metrics: { readonly address: string };
 }
 
@@ -58,6 +63,12 @@ function bytes(text: string): number {
 
 function milliseconds(text: string): number {
   return parseDuration(text) ?? Number.NaN;
+}
+
+function compileStreaming(file: ConfigFile['streaming']): Config['streaming'] {
+  const { address, port, tls_cert_file: certFile, tls_key_file: keyFile } = file;
+  const tls = certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile };
+  return { address, port, tls };
 }
 
 /** Units resolved and references followed; `checkReferences` has found nothing. */
@@ -107,7 +118,7 @@ export function compileConfig(file: ConfigFile): Config {
     },
     handlers,
     hostRuntime: file.host_runtime.endpoint === undefined ? undefined : { endpoint: file.host_runtime.endpoint },
-    streaming: file.streaming,
+    streaming: compileStreaming(file.streaming),
     metrics: file.metrics,
   });
 }

@@ -75,6 +75,8 @@ export async function checkHost(loaded: LoadedConfig): Promise<readonly Problem[
   const optional = [
     ['images.registries_conf', config.images.registriesConf],
     ['images.policy', config.images.policy],
+    ['streaming.tls_cert_file', config.streaming.tls?.certFile ?? ''],
+    ['streaming.tls_key_file', config.streaming.tls?.keyFile ?? ''],
   ] as const;
   for (const [key, path] of optional) {
     if (sourceOf(key) !== undefined && !(await isReadable(path))) add(key, `cannot read "${path}"`);

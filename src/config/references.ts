@@ -36,5 +36,11 @@ export function checkReferences(
   if (typeof root === 'string' && typeof state === 'string' && (within(root, state) || within(state, root))) {
     add('state', `found "${state}", accepted: a folder apart from root ("${root}")`);
   }
+  const { tls_cert_file: certFile, tls_key_file: keyFile } = table(values['streaming']);
+  if ((certFile === undefined) !== (keyFile === undefined)) {
+    const [there, missing] =
+      certFile === undefined ? ['tls_key_file', 'tls_cert_file'] : ['tls_cert_file', 'tls_key_file'];
+    add(`streaming.${there}`, `found without streaming.${missing}, accepted: both or none`);
+  }
   return problems;
 }

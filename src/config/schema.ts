@@ -105,6 +105,8 @@ export const configSchema = z.strictObject({
     .strictObject({
       address: setting(ipAddress, 'an IP address', '127.0.0.1'),
       port: integer(0, 65535, 0),
+      tls_cert_file: optionalSetting(absolutePath, 'an absolute path'),
+      tls_key_file: optionalSetting(absolutePath, 'an absolute path'),
     })
     .prefault({}),
   metrics: z

@@ -1,5 +1,5 @@
 import type { UnaryHandler } from './call.ts';
-import { invalid, nonEmpty, plain, timeoutSeconds } from './fields.ts';
+import { argv, timeoutSeconds } from './fields.ts';
 import type { ExecSyncRequest, ExecSyncResponse } from './gen/cri-types.ts';
 import { needContainer } from './resolve.ts';
 import type { CriServices } from './services.ts';
@@ -8,13 +8,9 @@ import type { CriServices } from './services.ts';
 export function execSync({ containers }: CriServices): UnaryHandler<ExecSyncRequest, ExecSyncResponse> {
   return async (request, { signal }) => {
     const id = needContainer(containers, request.container_id);
-    const [program] = request.cmd;
-    if (program === undefined) throw invalid('cmd', 'is empty');
-    nonEmpty(program, 'cmd[0]');
-    request.cmd.forEach((word) => plain(word, 'cmd'));
     const { stdout, stderr, exitCode } = await containers.execSync(
       id,
-      request.cmd,
+      argv(request.cmd, 'cmd'),
       timeoutSeconds(request.timeout),
       signal,
     );

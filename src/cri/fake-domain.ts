@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import { AppError, abortError } from '../platform/errors.ts';
 import { newContainerId, newSandboxId, type ContainerId, type SandboxId } from '../podsandbox/ids.ts';
 import type {
@@ -9,7 +10,9 @@ import type {
   ResourceUpdates,
   Sandbox,
   SandboxConfig,
+  StreamSession,
 } from '../podsandbox/model.ts';
+import type { StreamRequest } from './streaming/stream-request.ts';
 import type { Image, ImageFileSystem, Images, NetworkState, RegistryAuth } from '../podsandbox/ports.ts';
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
@@ -43,6 +46,13 @@ export class FakeDomain {
   program: (container: Container) => void = () => undefined;
   network: NetworkState = { ready: true, reason: '', message: '' };
   execResult: ExecResult = { stdout: Buffer.from('out'), stderr: Buffer.from('err'), exitCode: 0 };
+
+  /** What exec and attach do; the number is the exit code. */
+  session: (session: StreamSession, signal: AbortSignal, argv: readonly string[]) => Promise<number> = async () => 0;
+  /** What listens on the ports of pods. */
+  listener: (port: number, stream: Duplex, signal: AbortSignal) => Promise<void> = async (port) => {
+    throw new AppError('unavailable', `nothing listens on port ${String(port)}`);
+  };
 
   readonly #sandboxes = new Map<string, Mutable<Sandbox>>();
   readonly #containers = new Map<string, Mutable<Container>>();
@@ -165,6 +175,7 @@ export class FakeDomain {
     },
     list: () => [...this.#sandboxes.values()].map((sandbox) => ({ ...sandbox })),
     resolve: (prefix: string) => this.#resolve<SandboxId>(this.#sandboxes, prefix, 'pod sandbox'),
+    portForward: (_id, port, stream, signal) => this.listener(port, stream, signal),
   };
 
   readonly containers: Containers = {
@@ -234,6 +245,21 @@ export class FakeDomain {
       await this.#point('execSync', signal);
       return this.execResult;
     },
+    exec: async (id, argv, tty, session, signal): Promise<{ exitCode: number }> => {
+      this.calls.push(`exec ${argv.join(' ')} ${tty ? 'tty' : 'pipes'}`);
+      this.containers.interactive(id);
+      return { exitCode: await this.session(session, signal, argv) };
+    },
+    attach: async (id, session, signal): Promise<void> => {
+      this.calls.push(`attach`);
+      this.containers.interactive(id);
+      await this.session(session, signal, []);
+    },
+    interactive: (id): { tty: boolean; stdin: boolean } => {
+      const { state, config } = this.#container(id);
+      if (state !== 'running') throw new AppError('failed-precondition', `container ${id} does not run`);
+      return { tty: config.tty, stdin: config.stdin };
+    },
   };
 
   readonly resources: ResourceUpdates = {
@@ -272,6 +298,14 @@ export class FakeDomain {
       return { mountpoint: '/var/lib/kelyfos', usedBytes: 12_345n, inodesUsed: 67n, at: new Date(1_700_000_000_000) };
     },
     rootfs: (id: string) => `/var/lib/kelyfos/images/${id}`,
+  };
+
+  readonly streamRequests: StreamRequest[] = [];
+  readonly streaming = {
+    urlFor: (request: StreamRequest): string => {
+      this.streamRequests.push(request);
+      return `http://127.0.0.1:1/${request.kind}/token`;
+    },
   };
 
   podCidrs: readonly string[] = [];

@@ -28,6 +28,15 @@ export function plain(text: string, field: string): string {
   return text;
 }
 
+/** Program and arguments. */
+export function argv(words: readonly string[], field: string): readonly string[] {
+  const [program] = words;
+  if (program === undefined) throw invalid(field, 'is empty');
+  nonEmpty(program, `${field}[0]`);
+  words.forEach((word) => plain(word, field));
+  return words;
+}
+
 export function absolute(path: string, field: string): string {
   if (!path.startsWith('/')) throw invalid(field, `"${path}" is not an absolute path`);
   return plain(path, field);

@@ -1,9 +1,11 @@
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { AppError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
+import { attach } from './attach.ts';
 import type { StreamHandler, UnaryHandler } from './call.ts';
 import { containerStatus } from './container-status.ts';
 import { createContainer } from './create-container.ts';
+import { exec } from './exec.ts';
 import { execSync } from './exec-sync.ts';
 import { imageFsInfo } from './image-fs-info.ts';
 import { imageStatus } from './image-status.ts';
@@ -12,6 +14,7 @@ import { listContainers, streamContainers } from './list-containers.ts';
 import { listImages, streamImages } from './list-images.ts';
 import { listPodSandbox, streamPodSandboxes } from './list-pod-sandboxes.ts';
 import { podSandboxStatus } from './pod-sandbox-status.ts';
+import { portForward } from './port-forward.ts';
 import { pullImage } from './pull-image.ts';
 import { removeContainer } from './remove-container.ts';
 import { removeImage } from './remove-image.ts';
@@ -56,6 +59,9 @@ function unaryHandlers(services: CriServices): Readonly<Record<string, AnyUnary>
     UpdatePodSandboxResources: updatePodSandboxResources(services),
     ReopenContainerLog: reopenContainerLog(services),
     ExecSync: execSync(services),
+    Exec: exec(services),
+    Attach: attach(services),
+    PortForward: portForward(services),
     ListImages: listImages(services),
     ImageStatus: imageStatus(services),
     PullImage: pullImage(services),

@@ -31,6 +31,7 @@ function services(): CriServices {
     resources: domain.resources,
     images: domain.images,
     networks: domain.networks,
+    streaming: domain.streaming,
     runtime: {
       version: '0.1.0',
       handlers: ['kelyfos', 'big'],
@@ -490,9 +491,6 @@ describe('every call', () => {
   });
 
   test.each([
-    ['Exec', { container_id: 'x', cmd: ['sh'] }],
-    ['Attach', {}],
-    ['PortForward', {}],
     ['ContainerStats', {}],
     ['ListContainerStats', {}],
     ['PodSandboxStats', {}],

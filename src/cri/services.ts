@@ -1,5 +1,6 @@
 import type { Containers, PodSandboxes, ResourceUpdates } from '../podsandbox/model.ts';
 import type { Images, PodNetworks } from '../podsandbox/ports.ts';
+import type { StreamUrls } from './streaming/server.ts';
 
 /** What the daemon says about itself. */
 export interface RuntimeInfo {
@@ -19,5 +20,6 @@ export interface CriServices {
   readonly resources: ResourceUpdates;
   readonly images: Images;
   readonly networks: Pick<PodNetworks, 'state' | 'setPodCidrs'>;
+  readonly streaming: StreamUrls;
   readonly runtime: RuntimeInfo;
 }

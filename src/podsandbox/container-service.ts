@@ -166,6 +166,18 @@ export class ContainerService implements Containers {
     await entry.pump.reopen();
   }
 
+  exec(): Promise<never> {
+    return Promise.reject(new AppError('unimplemented', 'exec is not served yet'));
+  }
+
+  attach(): Promise<never> {
+    return Promise.reject(new AppError('unimplemented', 'attach is not served yet'));
+  }
+
+  interactive(): never {
+    throw new AppError('unimplemented', 'exec and attach are not served yet');
+  }
+
   async execSync(
     id: ContainerId,
     command: readonly string[],

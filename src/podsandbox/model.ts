@@ -2,6 +2,7 @@
  * Pod sandboxes and containers as the domain sees them: what the caller asked for (immutable), and
  * what became of it. src/cri translates between these and the CRI messages.
  */
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { ContainerId, SandboxId } from './ids.ts';
 import type { PortMapping } from './ports.ts';
 
@@ -214,6 +215,23 @@ export interface ExecResult {
   readonly exitCode: number;
 }
 
+export interface TerminalSize {
+  /** In characters. */
+  readonly width: number;
+  readonly height: number;
+}
+
+/** What one interactive session reads and writes; absent ones were not asked for. */
+export interface StreamSession {
+  /** Its end is the end of input; destroyed when the client is gone. */
+  readonly stdin: Readable | undefined;
+  /** Writing waits while the client does not read. */
+  readonly stdout: Writable | undefined;
+  readonly stderr: Writable | undefined;
+  /** Only with a terminal. */
+  readonly resizes: AsyncIterable<TerminalSize> | undefined;
+}
+
 // ------------------------------------------------------------------ what the domain offers
 
 /**
@@ -231,6 +249,11 @@ export interface PodSandboxes {
   list(): readonly Sandbox[];
   /** The whole id that starts with `prefix`; undefined when there is none, `invalid` when there are several. */
   resolve(prefix: string): SandboxId | undefined;
+  /**
+   * Connects the stream with a TCP port on localhost inside the pod; resolves when both directions
+   * have ended, rejects when nothing listens.
+   */
+  portForward(id: SandboxId, port: number, stream: Duplex, signal: AbortSignal): Promise<void>;
 }
 
 export interface Containers {
@@ -253,6 +276,24 @@ export interface Containers {
     timeoutSeconds: number,
     signal: AbortSignal,
   ): Promise<ExecResult>;
+  /**
+   * Runs argv until it ends; rejects when it cannot be started. All output is handed to the writables,
+   * which stay open, before this resolves.
+   */
+  exec(
+    id: ContainerId,
+    argv: readonly string[],
+    tty: boolean,
+    session: StreamSession,
+    signal: AbortSignal,
+  ): Promise<{ readonly exitCode: number }>;
+  /**
+   * Output from now on until the container ends or the signal aborts. What is read from stdin goes to
+   * the container's first process.
+   */
+  attach(id: ContainerId, session: StreamSession, signal: AbortSignal): Promise<void>;
+  /** What the container was made with; failed-precondition unless it is running. */
+  interactive(id: ContainerId): { readonly tty: boolean; readonly stdin: boolean };
 }
 
 /**

@@ -76,6 +76,10 @@ export class PodSandboxService implements PodSandboxes {
     return this.#options.registry.sandboxes().filter(isVisible).map(snapshot);
   }
 
+  portForward(): Promise<never> {
+    return Promise.reject(new AppError('unimplemented', 'port-forward is not served yet'));
+  }
+
   resolve(prefix: string): SandboxId | undefined {
     return this.#options.registry.resolveSandbox(prefix);
   }
