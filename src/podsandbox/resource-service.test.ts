@@ -91,9 +91,19 @@ test('limits of a pod reach the guest; a stopped pod has none', async () => {
   const { id, vm } = await node.runPod();
   await node.domain.resources.sandbox(id, { resources: limits, overhead: undefined }, never);
   expect(vm.agent.updates).toMatchObject([{ id: '', resources: { memoryLimitBytes: 64n << 20n } }]);
+  expect(vm.limits).toMatchObject([{ memoryBytes: (64n + 160n) << 20n, cpuQuota: 50_000n }]);
   await node.domain.sandboxes.stop(id);
   await expect(node.domain.resources.sandbox(id, { resources: limits, overhead: undefined }, never)).rejects.toThrow(
     /is not ready/,
   );
   await expect(node.domain.resources.container('0' as never, limits, never)).rejects.toEqual(kind('not-found'));
+});
+
+test('a machine joins the cgroup of its pod; one that cannot is undone with its network', async () => {
+  const { domain, vms, networks } = node;
+  await domain.sandboxes.run(node.sandboxConfig('in', { cgroupParent: '/kubepods/pod1' }), '', never);
+  expect(vms.alive.map(({ cgroupParent }) => cgroupParent)).toEqual(['/kubepods/pod1']);
+  const refused = node.sandboxConfig('out', { cgroupParent: '/refused' });
+  await expect(domain.sandboxes.run(refused, '', never)).rejects.toThrow(/cgroup refused/);
+  expect([vms.alive.length, networks.attached.size, domain.sandboxes.list().length]).toEqual([1, 1, 1]);
 });
