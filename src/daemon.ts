@@ -68,13 +68,13 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   const recovered = await domain.recover();
   await vms.provider.start();
 
-  const { sandboxes, containers, resources } = domain;
+  const { sandboxes, containers, resources, stats, events } = domain;
   const streaming = await startStreaming(config, { sandboxes, containers }, log);
   started.defer(() => streaming.close(callGraceMs));
   const runtime = runtimeInfo(loaded, vms, cgroupDriver);
   const server = await serveCri(
     config.socket,
-    { sandboxes, containers, resources, images, networks, streaming, runtime },
+    { sandboxes, containers, resources, stats, events, images, networks, streaming, runtime },
     log.child({ part: 'cri' }),
   );
   started.defer(() => server.close(callGraceMs));

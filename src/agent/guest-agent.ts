@@ -18,6 +18,7 @@ import type {
   OutputRequestSchema,
   ResourcesSchema,
   UpdateContainerRequestSchema,
+  StatsResponse,
 } from './gen/agent/v1/agent_pb.js';
 import type { GuestSockets } from './handshake.ts';
 import { AgentSession } from './session.ts';
@@ -154,6 +155,11 @@ export class GuestAgent {
       client.listContainers({}, options),
     );
     return answer.containers;
+  }
+
+  /** Resource use of all containers; `descriptors`: open files and sockets too, which takes longer. */
+  stats(descriptors: boolean, signal?: AbortSignal): Promise<StatsResponse> {
+    return this.#repeat('Stats', signal, (client, options) => client.stats({ descriptors }, options));
   }
 
   async trim(dropCaches: boolean, signal?: AbortSignal): Promise<void> {

@@ -36,12 +36,9 @@ beforeEach(async () => {
     cgroupDriver: 'cgroupfs' as const,
     details: async () => ({}),
   };
-  const { sandboxes, containers, resources, images, networks, streaming } = domain;
-  server = await serveCri(
-    join(folder, 'cri.sock'),
-    { sandboxes, containers, resources, images, networks, streaming, runtime },
-    silentLog(),
-  );
+  const { sandboxes, containers, resources, stats, events, images, networks, streaming } = domain;
+  const services = { sandboxes, containers, resources, stats, events, images, networks, streaming, runtime };
+  server = await serveCri(join(folder, 'cri.sock'), services, silentLog());
   client = new CriClient(join(folder, 'cri.sock'));
 });
 afterEach(async () => {

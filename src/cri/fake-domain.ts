@@ -13,7 +13,9 @@ import type {
   StreamSession,
 } from '../podsandbox/model.ts';
 import type { StreamRequest } from './streaming/stream-request.ts';
+import { PodEventSource } from '../podsandbox/pod-events.ts';
 import type { Image, ImageFileSystem, Images, NetworkState, RegistryAuth } from '../podsandbox/ports.ts';
+import type { ContainerStats, PodStats } from '../podsandbox/stats-model.ts';
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
@@ -30,6 +32,27 @@ export type FailPoint =
   | 'execSync'
   | 'pull'
   | 'fsInfo';
+
+const traffic = (bytes: bigint): { bytes: bigint; packets: bigint; errors: bigint; dropped: bigint } => ({
+  bytes,
+  packets: 1n,
+  errors: 0n,
+  dropped: 0n,
+});
+
+const pressureLine = { avg10: 1.5, avg60: 0, avg300: 0, totalUs: 42n };
+
+/** As from a guest's agent, whose message types are nothing that src/cri knows. */
+const fakeFigures = {
+  cpu: { usageNs: 3_000_000_000n, userNs: 2_000_000_000n, systemNs: 0n, throttledNs: 0n },
+  memory: { usage: 100n, workingSet: 60n, rss: 40n, limit: 80n, swap: 0n, swapLimit: 0n },
+  writableLayer: { timeNs: 17n, bytes: 4096n, inodes: 1n },
+  disks: [{ device: '254:0', readBytes: 1n, writeBytes: 2n, reads: 3n, writes: 4n }],
+  hugepages: [{ pageSize: '2MB', usageBytes: 0n, limitHits: 0n }],
+  processes: 2n,
+  threads: 3n,
+  cpuPressure: { some: pressureLine, full: undefined },
+} as unknown as ContainerStats['figures'];
 
 /**
  * Sandboxes, containers and images in memory, with the behaviour that src/podsandbox promises and no
@@ -273,7 +296,38 @@ export class FakeDomain {
     },
   };
 
+  readonly events = new PodEventSource(10);
+
+  /** Sandboxes whose guest does not answer. */
+  readonly hung = new Set<string>();
+
+  readonly stats: PodStats = {
+    of: async (ids) =>
+      this.sandboxes
+        .list()
+        .filter(({ id, state }) => ids.includes(id) && state === 'ready')
+        .map((sandbox) => ({
+          sandbox,
+          usage: {
+            at: this.#now(),
+            cpuNs: 9_000n,
+            memory: undefined,
+            pressure: { cpu: undefined, memory: undefined, io: undefined },
+            interfaces: ['eth0', 'net1'].map((name) => ({ name, received: traffic(1n), sent: traffic(2n) })),
+          },
+          nanoCores: undefined,
+          answered: !this.hung.has(sandbox.id),
+          containers: this.hung.has(sandbox.id)
+            ? []
+            : this.containers
+                .list()
+                .filter(({ sandboxId }) => sandboxId === sandbox.id)
+                .map((container) => ({ container, at: this.#now(), figures: fakeFigures, nanoCores: 5n })),
+        })),
+  };
+
   readonly images: Images = {
+    mountpoint: '/var/lib/kelyfos/images',
     pull: async (reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<string> => {
       this.auths.push(auth);
       await this.#point('pull', signal);

@@ -3,16 +3,19 @@ import { AppError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { attach } from './attach.ts';
 import type { StreamHandler, UnaryHandler } from './call.ts';
+import { containerStats, listContainerStats, streamContainerStats } from './container-stats.ts';
 import { containerStatus } from './container-status.ts';
 import { createContainer } from './create-container.ts';
 import { exec } from './exec.ts';
 import { execSync } from './exec-sync.ts';
+import { getContainerEvents } from './get-container-events.ts';
 import { imageFsInfo } from './image-fs-info.ts';
 import { imageStatus } from './image-status.ts';
 import { streaming, unary } from './instrument.ts';
 import { listContainers, streamContainers } from './list-containers.ts';
 import { listImages, streamImages } from './list-images.ts';
 import { listPodSandbox, streamPodSandboxes } from './list-pod-sandboxes.ts';
+import { listPodSandboxStats, podSandboxStats, streamPodSandboxStats } from './pod-sandbox-stats.ts';
 import { podSandboxStatus } from './pod-sandbox-status.ts';
 import { portForward } from './port-forward.ts';
 import { pullImage } from './pull-image.ts';
@@ -62,6 +65,10 @@ function unaryHandlers(services: CriServices): Readonly<Record<string, AnyUnary>
     Exec: exec(services),
     Attach: attach(services),
     PortForward: portForward(services),
+    ContainerStats: containerStats(services),
+    ListContainerStats: listContainerStats(services),
+    PodSandboxStats: podSandboxStats(services),
+    ListPodSandboxStats: listPodSandboxStats(services),
     ListImages: listImages(services),
     ImageStatus: imageStatus(services),
     PullImage: pullImage(services),
@@ -72,8 +79,11 @@ function unaryHandlers(services: CriServices): Readonly<Record<string, AnyUnary>
 
 function streamHandlers(services: CriServices): Readonly<Record<string, AnyStream>> {
   return {
+    GetContainerEvents: getContainerEvents(services),
     StreamPodSandboxes: streamPodSandboxes(services),
     StreamContainers: streamContainers(services),
+    StreamContainerStats: streamContainerStats(services),
+    StreamPodSandboxStats: streamPodSandboxStats(services),
     StreamImages: streamImages(services),
   };
 }

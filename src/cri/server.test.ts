@@ -29,6 +29,8 @@ function services(): CriServices {
     sandboxes: domain.sandboxes,
     containers: domain.containers,
     resources: domain.resources,
+    stats: domain.stats,
+    events: domain.events,
     images: domain.images,
     networks: domain.networks,
     streaming: domain.streaming,
@@ -491,10 +493,6 @@ describe('every call', () => {
   });
 
   test.each([
-    ['ContainerStats', {}],
-    ['ListContainerStats', {}],
-    ['PodSandboxStats', {}],
-    ['ListPodSandboxStats', {}],
     ['CheckpointContainer', {}],
     ['CheckpointPod', {}],
     ['RestorePod', {}],
@@ -507,15 +505,10 @@ describe('every call', () => {
     });
   });
 
-  test.each([
-    'GetContainerEvents',
-    'StreamContainerStats',
-    'StreamPodSandboxStats',
-    'StreamPodSandboxMetrics',
-  ] as const)('%s of later versions is UNIMPLEMENTED by name, too', async (rpc) => {
-    await expect(Array.fromAsync(client.stream(rpc, {}))).rejects.toMatchObject({
+  test('StreamPodSandboxMetrics of later versions is UNIMPLEMENTED by name, too', async () => {
+    await expect(Array.fromAsync(client.stream('StreamPodSandboxMetrics', {}))).rejects.toMatchObject({
       code: status.UNIMPLEMENTED,
-      details: `${rpc} is not implemented in kelyfos 0.1.0`,
+      details: 'StreamPodSandboxMetrics is not implemented in kelyfos 0.1.0',
     });
   });
 
@@ -526,6 +519,123 @@ describe('every call', () => {
     const id = await sandbox('big', { annotations });
     const found = await client.untyped('ListPodSandbox', { filter: { id } });
     expect(found['items']).toMatchObject([{ annotations }]);
+  });
+});
+
+describe('statistics', () => {
+  test('of one container: whole, by a prefix of its id, NOT_FOUND for others', async () => {
+    const id = await container(await sandbox());
+    const { stats } = await client.untyped('ContainerStats', { container_id: id.slice(0, 13) });
+    expect(stats).toMatchObject({
+      attributes: { id, metadata: { name: 'app' } },
+      cpu: {
+        usage_core_nano_seconds: { value: '3000000000' },
+        usage_nano_cores: { value: '5' },
+        psi: { Some: { Total: '42', Avg10: 1.5 } },
+      },
+      memory: { usage_bytes: { value: '100' }, available_bytes: { value: '20' }, psi: null },
+      writable_layer: {
+        timestamp: '17',
+        fs_id: { mountpoint: '/var/lib/kelyfos/images' },
+        used_bytes: { value: '4096' },
+      },
+      swap: { swap_usage_bytes: { value: '0' } },
+    });
+    await expect(client.untyped('ContainerStats', { container_id: 'f00' })).rejects.toMatchObject({
+      code: status.NOT_FOUND,
+    });
+  });
+
+  test('lists are filtered, and leave out guests that do not answer', async () => {
+    const [a, b] = [await sandbox('a', { labels: { app: 'a' } }), await sandbox('b')];
+    const ids = [await container(a, 'one', { labels: { tier: 'x' } }), await container(a, 'two'), await container(b)];
+    const list = async (filter: object | null): Promise<string[]> => {
+      const { stats } = await client.untyped('ListContainerStats', { filter });
+      return (stats as { attributes: { id: string } }[]).map(({ attributes }) => attributes.id);
+    };
+    expect(await list(null)).toEqual(ids);
+    expect(await list({ pod_sandbox_id: b })).toEqual([ids[2]]);
+    expect(await list({ label_selector: { tier: 'x' } })).toEqual([ids[0]]);
+    expect(await list({ id: 'f00' })).toEqual([]);
+    const streamed = await Array.fromAsync(client.stream('StreamContainerStats', {}));
+    expect(streamed.flatMap((batch) => batch.container_stats)).toHaveLength(3);
+    domain.hung.add(a);
+    expect(await list(null)).toEqual([ids[2]]);
+    await expect(client.untyped('ContainerStats', { container_id: ids[0] })).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+    });
+  });
+
+  test('of pods: the host knows them also when the guest hangs', async () => {
+    const [a, b] = [await sandbox('a'), await sandbox('b')];
+    const id = await container(a);
+    await client.untyped('StartContainer', { container_id: id });
+    domain.hung.add(b);
+    const { stats } = await client.untyped('ListPodSandboxStats', {});
+    expect(stats).toMatchObject([
+      {
+        attributes: { id: a },
+        linux: {
+          cpu: { usage_core_nano_seconds: { value: '9000' } },
+          network: { default_interface: { name: 'eth0', rx_bytes: { value: '1' } }, interfaces: [{ name: 'net1' }] },
+          process: { process_count: { value: '2' } },
+          containers: [{ attributes: { id } }],
+        },
+      },
+      { attributes: { id: b }, linux: { process: null, containers: [] } },
+    ]);
+    await client.untyped('StopPodSandbox', { pod_sandbox_id: b });
+    await expect(client.untyped('PodSandboxStats', { pod_sandbox_id: b })).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+    });
+    const streamed = await Array.fromAsync(client.stream('StreamPodSandboxStats', { filter: { id: a } }));
+    expect(streamed).toMatchObject([{ pod_sandbox_stats: [{ attributes: { id: a } }] }]);
+  });
+});
+
+describe('events', () => {
+  const happen = (type: 'created' | 'stopped', id: string): void => {
+    const { sandboxes, containers, events } = domain;
+    const found = sandboxes.get(id);
+    events.publish({ type, id: found.id, at: 7n, sandbox: found, containers: containers.list() });
+  };
+
+  test('say what happened and how the pod is now; a reader that leaves is forgotten', async () => {
+    const id = await sandbox();
+    const app = await container(id);
+    const leave = new AbortController();
+    const stream = client.stream('GetContainerEvents', {}, { signal: leave.signal });
+    const first = stream.next();
+    while (domain.events.subscribers === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    happen('stopped', id);
+    expect((await first).value).toMatchObject({
+      container_id: id,
+      container_event_type: 'CONTAINER_STOPPED_EVENT',
+      created_at: '7',
+      pod_sandbox_status: { id, metadata: { uid: 'u' }, state: 'SANDBOX_READY', network: { ip: '10.1.0.2' } },
+      containers_statuses: [{ id: app, state: 'CONTAINER_CREATED' }],
+    });
+    leave.abort();
+    await expect(stream.next()).rejects.toMatchObject({ code: status.CANCELLED });
+    while (domain.events.subscribers > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  });
+
+  test('a reader that does not read is cut off, others are not', async () => {
+    const id = await sandbox('big', { annotations: { a: 'x'.repeat(200_000) } });
+    const [slow, quick] = [client.stream('GetContainerEvents', {}), client.stream('GetContainerEvents', {})];
+    const [firstOfSlow, firstOfQuick] = [slow.next(), quick.next()];
+    while (domain.events.subscribers < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+    happen('created', id);
+    await Promise.all([firstOfSlow, firstOfQuick]);
+    for (let round = 0; round < 60; round += 1) {
+      happen('stopped', id);
+      expect((await quick.next()).value).toMatchObject({ container_event_type: 'CONTAINER_STOPPED_EVENT' });
+    }
+    const rest = async (): Promise<void> => {
+      for await (const event of slow) expect(event).toMatchObject({ container_id: id });
+    };
+    await expect(rest()).rejects.toMatchObject({ code: status.RESOURCE_EXHAUSTED });
+    await quick.return();
   });
 });
 

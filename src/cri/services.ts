@@ -1,6 +1,8 @@
 import type { Containers, PodSandboxes, ResourceUpdates } from '../podsandbox/model.ts';
+import type { PodEvents } from '../podsandbox/pod-events.ts';
 import type { Images, PodNetworks } from '../podsandbox/ports.ts';
 import type { StreamUrls } from './streaming/server.ts';
+import type { PodStats } from '../podsandbox/stats-model.ts';
 
 /** What the daemon says about itself. */
 export interface RuntimeInfo {
@@ -18,6 +20,8 @@ export interface CriServices {
   readonly sandboxes: PodSandboxes;
   readonly containers: Containers;
   readonly resources: ResourceUpdates;
+  readonly stats: PodStats;
+  readonly events: PodEvents;
   readonly images: Images;
   readonly networks: Pick<PodNetworks, 'state' | 'setPodCidrs'>;
   readonly streaming: StreamUrls;

@@ -183,6 +183,10 @@ export class RegistryImages {
     return { mountpoint: this.#folder, usedBytes, inodesUsed, at: new Date() };
   }
 
+  get mountpoint(): string {
+    return this.#folder;
+  }
+
   rootfs(id: string): string {
     if (this.#index.get(id) === undefined) throw new AppError('not-found', `image ${id} is not here`);
     return this.#rootfsPath(id);

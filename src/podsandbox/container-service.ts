@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CleanupStack } from '../platform/cleanup-stack.ts';
 import { abortError, AppError, messageOf, wrap, type ErrorKind } from '../platform/errors.ts';
@@ -15,6 +14,7 @@ import type { Image, Images, Vm, VolumeBinder } from './ports.ts';
 import type { ContainerRecord } from './records.ts';
 import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
 import { signalNumber, sigkill } from './signals.ts';
+import { absoluteLogPath, containerSnapshot, isVisible } from './snapshots.ts';
 import { Trace } from './trace.ts';
 import { bindVolumes, unbindVolumes } from './volumes.ts';
 
@@ -141,14 +141,11 @@ export class ContainerService implements Containers {
   }
 
   get(id: string): Container {
-    return snapshot(this.#options.registry.container(id));
+    return containerSnapshot(this.#options.registry.container(id));
   }
 
   list(): readonly Container[] {
-    return this.#options.registry
-      .containers()
-      .filter(({ record }) => record.phase !== 'creating')
-      .map(snapshot);
+    return this.#options.registry.containers().filter(isVisible).map(containerSnapshot);
   }
 
   resolve(prefix: string): ContainerId | undefined {
@@ -322,11 +319,6 @@ function sameName(a: ContainerConfig, b: ContainerConfig): boolean {
   return a.metadata.name === b.metadata.name && a.metadata.attempt === b.metadata.attempt;
 }
 
-export function absoluteLogPath({ record, sandbox }: ContainerEntry): string | undefined {
-  const folder = sandbox.record.config.logDirectory;
-  return record.config.logPath === '' || folder === '' ? undefined : join(folder, record.config.logPath);
-}
-
 async function readSeccompProfile({ security }: ContainerConfig): Promise<Uint8Array | undefined> {
   const { type, localhostRef } = security.seccomp;
   if (type !== 'localhost' || security.privileged) return undefined;
@@ -363,31 +355,5 @@ function newRecord(
     stopSignal,
     guestPid: 0,
     trace: [],
-  };
-}
-
-function snapshot(entry: ContainerEntry): Container {
-  const { record } = entry;
-  const { id, sandboxId, config, phase, createdAt, startedAt, finishedAt, exitCode, reason, message } = record;
-  const { imageId, imageRef, user, stopSignal, trace } = record;
-  return {
-    id,
-    sandboxId,
-    config,
-    state: phase === 'creating' ? 'unknown' : phase,
-    createdAt,
-    startedAt,
-    finishedAt,
-    exitCode,
-    reason,
-    message,
-    imageId,
-    imageRef,
-    logPath: absoluteLogPath(entry) ?? '',
-    user,
-    stopSignal,
-    pid: phase === 'running' ? record.guestPid : 0,
-    resources: record.resources,
-    trace,
   };
 }

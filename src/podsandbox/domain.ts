@@ -1,15 +1,18 @@
 import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
 import type { Store } from '../store/store.ts';
-import { ContainerEnd } from './container-end.ts';
+import { ContainerEnd, nowNs } from './container-end.ts';
 import { ContainerService } from './container-service.ts';
 import type { Images, PodNetworks, VmProvider, VolumeBinder } from './ports.ts';
+import { PodEventSource } from './pod-events.ts';
 import { openRecords } from './records.ts';
 import { recover, type RecoveryReport } from './recovery.ts';
 import { Registry } from './registry.ts';
 import { ResourceService } from './resource-service.ts';
 import { SandboxEnd } from './sandbox-end.ts';
 import { PodSandboxService } from './sandbox-service.ts';
+import { containerSnapshot, isVisible, sandboxSnapshot } from './snapshots.ts';
+import { StatsService } from './stats-service.ts';
 
 export interface DomainOptions {
   readonly store: Store;
@@ -27,6 +30,8 @@ export interface Domain {
   readonly sandboxes: PodSandboxService;
   readonly containers: ContainerService;
   readonly resources: ResourceService;
+  readonly stats: StatsService;
+  readonly events: PodEventSource;
   /** To be awaited before the first request is answered. */
   recover(): Promise<RecoveryReport>;
   /** Ends the output pumps; pods go on. */
@@ -37,7 +42,11 @@ export interface Domain {
 export function createDomain(options: DomainOptions): Domain {
   const { store, vms, networks, images, binder, handlers, defaultHandler, log } = options;
   const records = openRecords(store);
-  const registry = new Registry(records, log);
+  const events = new PodEventSource();
+  const registry = new Registry(records, log, (type, id, entry) => {
+    const containers = [...entry.containers].filter(isVisible).map(containerSnapshot);
+    events.publish({ type, id, at: nowNs(), sandbox: sandboxSnapshot(entry), containers });
+  });
   const locks = new KeyedMutex();
   const containerEnd = new ContainerEnd(registry, records, log);
   const sandboxEnd = new SandboxEnd(registry, vms, networks, containerEnd, log);
@@ -54,6 +63,8 @@ export function createDomain(options: DomainOptions): Domain {
     }),
     containers: new ContainerService({ registry, images, binder, end: containerEnd, locks, log }),
     resources: new ResourceService(registry, locks),
+    stats: new StatsService(registry, log),
+    events,
     recover: () => recover({ registry, vms, networks, containers: containerEnd, sandboxes: sandboxEnd, locks, log }),
     close: async () => {
       await Promise.all(registry.containers().map(async ({ pump }) => pump?.stop()));

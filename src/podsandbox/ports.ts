@@ -3,6 +3,7 @@
  * and src/image and do not import this file; src/main.ts says `satisfies`.
  */
 import type { GuestAgent } from '../agent/guest-agent.ts';
+import type { Pressure } from './stats-model.ts';
 
 /** An absolute path on the host. */
 export type HostPath = string;
@@ -22,6 +23,7 @@ export type Guest = Pick<
   | 'listContainers'
   | 'output'
   | 'exec'
+  | 'stats'
 >;
 
 // ------------------------------------------------------------------ virtual machines
@@ -61,6 +63,38 @@ export interface VmLimits {
   readonly cpusetMems: string;
 }
 
+export interface Traffic {
+  readonly bytes: bigint;
+  readonly packets: bigint;
+  readonly errors: bigint;
+  readonly dropped: bigint;
+}
+
+/** Of the host's groups and interfaces. Undefined where the host does not account for it. */
+export interface VmUsage {
+  /** Nanoseconds since the epoch. */
+  readonly at: bigint;
+  readonly cpuNs: bigint | undefined;
+  readonly memory:
+    | {
+        readonly usage: bigint;
+        readonly workingSet: bigint;
+        readonly rss: bigint;
+        readonly swap: bigint;
+        readonly limit: bigint | undefined;
+        readonly pageFaults: bigint;
+        readonly majorPageFaults: bigint;
+      }
+    | undefined;
+  readonly pressure: {
+    readonly cpu: Pressure | undefined;
+    readonly memory: Pressure | undefined;
+    readonly io: Pressure | undefined;
+  };
+  /** Of the pod, without the loopback. */
+  readonly interfaces: readonly { readonly name: string; readonly received: Traffic; readonly sent: Traffic }[];
+}
+
 /** A running virtual machine that belongs to one sandbox. */
 export interface Vm {
   readonly id: string;
@@ -91,6 +125,8 @@ export interface Vm {
   attachDisk(source: HostPath, signal: AbortSignal): Promise<string>;
   /** Unknown serials are not an error. The guest must have unmounted it. */
   detachDisk(serial: string): Promise<void>;
+  /** What it takes from the host. Answers at once, also when the guest hangs; an error when QEMU is gone. */
+  usage(): Promise<VmUsage>;
   /** Ends QEMU (orderly quit, SIGTERM, SIGKILL), then removes its namespace, folders, cgroup. Idempotent. */
   destroy(): Promise<void>;
 }
@@ -238,6 +274,8 @@ export interface ImageFileSystem {
 }
 
 export interface Images {
+  /** A folder on the file system that holds images and writable layers. */
+  readonly mountpoint: HostPath;
   /** Pulls unless present; the id of the image. Cancelled by the signal. */
   pull(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<string>;
   /** By id, prefix of an id, tag, digest or short name; undefined when absent. */

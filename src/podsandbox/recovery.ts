@@ -3,10 +3,10 @@ import { messageOf } from '../platform/errors.ts';
 import type { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
 import type { ContainerEnd } from './container-end.ts';
-import { absoluteLogPath } from './container-service.ts';
 import type { PodNetworks, Vm, VmProvider } from './ports.ts';
 import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
 import type { SandboxEnd } from './sandbox-end.ts';
+import { absoluteLogPath } from './snapshots.ts';
 import { unbindVolumes } from './volumes.ts';
 
 /** A guest that does not answer by then is taken for hung: its pod is shown as it was recorded. */

@@ -5,7 +5,7 @@ import type { ContainerId, SandboxId } from './ids.ts';
 import type { LinuxResources } from './model.ts';
 import type { OutputPump } from './output-pump.ts';
 import type { Vm } from './ports.ts';
-import type { ContainerRecord, Records, SandboxRecord } from './records.ts';
+import type { ContainerPhase, ContainerRecord, Records, SandboxPhase, SandboxRecord } from './records.ts';
 
 /** A sandbox as the daemon holds it: the record, which survives, and the handles, which do not. */
 export interface SandboxEntry {
@@ -24,6 +24,10 @@ export interface ContainerEntry {
   readonly exited: Promise<undefined>;
 }
 
+/** What has just become of a sandbox or a container, once it is recorded. */
+export type Change = 'created' | 'started' | 'stopped' | 'deleted';
+export type ChangeListener = (change: Change, id: SandboxId | ContainerId, sandbox: SandboxEntry) => void;
+
 interface OwnedContainer extends ContainerEntry {
   record: ContainerRecord;
   readonly settle: (value: undefined) => void;
@@ -40,14 +44,17 @@ interface OwnedSandbox extends SandboxEntry {
 export class Registry {
   readonly #records: Records;
   readonly #log: Log;
+  /** Called in the order of the changes, at once; whatever is not finished being made changes for nobody. */
+  readonly #changed: ChangeListener;
   readonly #sandboxes = new Map<string, OwnedSandbox>();
   readonly #containers = new Map<string, OwnedContainer>();
   /** A change is read, written, then shown; two at once would lose one. */
   readonly #changes = new KeyedMutex();
 
-  constructor(records: Records, log: Log) {
+  constructor(records: Records, log: Log, changed: ChangeListener = () => undefined) {
     this.#records = records;
     this.#log = log;
+    this.#changed = changed;
   }
 
   /** Loads what an earlier daemon left. Containers without their sandbox are dropped. */
@@ -92,12 +99,15 @@ export class Registry {
         { sandboxId: id, from: before, to: record.phase, reason: record.reason },
         'pod sandbox changed state',
       );
+      for (const change of sandboxChanges(before, record.phase)) this.#changed(change, id, entry);
     }
   }
 
   async removeSandbox(id: SandboxId): Promise<void> {
+    const entry = this.#sandboxes.get(id);
     await this.#records.sandboxes.remove(id);
     this.#sandboxes.delete(id);
+    if (entry !== undefined && entry.record.phase !== 'creating') this.#changed('deleted', id, entry);
   }
 
   async addContainer(record: ContainerRecord): Promise<ContainerEntry> {
@@ -129,6 +139,8 @@ export class Registry {
         },
         'container changed state',
       );
+      const change = containerChange(record.phase);
+      if (change !== undefined) this.#changed(change, id, entry.sandbox);
     }
     if (record.phase === 'exited') entry.settle(undefined);
   }
@@ -147,7 +159,9 @@ export class Registry {
     const entry = this.#containers.get(id);
     await Promise.all([this.#records.containers.remove(id), this.#records.checkpoints.remove(id)]);
     this.#containers.delete(id);
-    entry?.sandbox.containers.delete(entry);
+    if (entry === undefined) return;
+    entry.sandbox.containers.delete(entry);
+    if (entry.record.phase !== 'creating') this.#changed('deleted', id, entry.sandbox);
   }
 
   sandbox(id: string): SandboxEntry {
@@ -209,6 +223,25 @@ export class Registry {
     const entry = this.#containers.get(id);
     if (entry === undefined) throw new AppError('not-found', `container "${id}" not found`);
     return entry;
+  }
+}
+
+/** A sandbox begins to run with being made; it has stopped when nothing of it is left but the record. */
+function sandboxChanges(before: SandboxPhase, after: SandboxPhase): readonly Change[] {
+  if (after === 'ready') return ['created', 'started'];
+  return after === 'ended' && before !== 'creating' ? ['stopped'] : [];
+}
+
+function containerChange(phase: ContainerPhase): Change | undefined {
+  switch (phase) {
+    case 'creating':
+      return undefined;
+    case 'created':
+      return 'created';
+    case 'running':
+      return 'started';
+    case 'exited':
+      return 'stopped';
   }
 }
 

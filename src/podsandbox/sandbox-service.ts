@@ -11,6 +11,7 @@ import type { PodSandboxes, Sandbox, SandboxConfig, SandboxMetadata } from './mo
 import type { PodNetworkRequest, PodNetworks, VmProvider, VmRequest } from './ports.ts';
 import type { Registry, SandboxEntry } from './registry.ts';
 import type { SandboxEnd } from './sandbox-end.ts';
+import { isVisible, sandboxSnapshot } from './snapshots.ts';
 import { Trace } from './trace.ts';
 
 export interface SandboxServiceOptions {
@@ -69,11 +70,11 @@ export class PodSandboxService implements PodSandboxes {
   }
 
   get(id: string): Sandbox {
-    return snapshot(this.#options.registry.sandbox(id));
+    return sandboxSnapshot(this.#options.registry.sandbox(id));
   }
 
   list(): readonly Sandbox[] {
-    return this.#options.registry.sandboxes().filter(isVisible).map(snapshot);
+    return this.#options.registry.sandboxes().filter(isVisible).map(sandboxSnapshot);
   }
 
   portForward(): Promise<never> {
@@ -168,32 +169,6 @@ export class PodSandboxService implements PodSandboxes {
       ...(memory > 0n ? { memoryBytes: Number(memory) } : {}),
     };
   }
-}
-
-/** A sandbox that is not made yet is nobody's business; recovery or RunPodSandbox itself undoes it. */
-function isVisible(entry: SandboxEntry): boolean {
-  return entry.record.phase !== 'creating';
-}
-
-function snapshot(entry: SandboxEntry): Sandbox {
-  const { id, config, runtimeHandler, createdAt, phase, reason, ips, vmId, vmOrigin, machineId, netns, trace } =
-    entry.record;
-  const state = phase === 'ready' ? 'ready' : 'notready';
-  return {
-    id,
-    config,
-    runtimeHandler,
-    createdAt,
-    state,
-    reason,
-    ips,
-    vmId,
-    vmOrigin,
-    machineId,
-    netns,
-    pid: entry.vm?.pid ?? 0,
-    trace,
-  };
 }
 
 function newRecord(id: SandboxId, config: SandboxConfig, runtimeHandler: string): SandboxEntry['record'] {

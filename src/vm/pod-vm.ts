@@ -2,10 +2,11 @@ import { messageOf, wrap } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import type { GroupLimits } from './cgroup/limits.ts';
 import type { GuestConnection } from './guest-link.ts';
+import { readHostUsage, type HostUsage } from './host-usage.ts';
 import type { Machine, MachineExit } from './hypervisor.ts';
 import { shareTag } from './qemu/devices/share.ts';
 import type { VmDisks } from './vm-disks.ts';
-import type { VmSite } from './vm-site.ts';
+import { tapName, type VmSite } from './vm-site.ts';
 
 /** Where a VM came from, fastest first. */
 export type VmOrigin = 'pool' | 'clone' | 'cold';
@@ -94,6 +95,11 @@ export class PodVm<A extends GuestConnection> {
 
   detachDisk(serial: string): Promise<void> {
     return this.#disks.detach(serial);
+  }
+
+  /** What it takes from the host at this moment; needs no answer of the guest. */
+  usage(): Promise<HostUsage> {
+    return readHostUsage(this.pid, [tapName]);
   }
 
   /** Idempotent; after a failure it may be tried again. */

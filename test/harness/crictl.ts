@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { execa } from 'execa';
+import { execa, type ResultPromise } from 'execa';
 
 export interface CrictlResult {
   readonly exitCode: number;
@@ -40,6 +40,11 @@ export class Crictl {
     });
     if (result.exitCode === undefined) throw new Error(`crictl ${args.join(' ')}: ${String(result.message)}`);
     return { exitCode: result.exitCode, stdout: result.stdout, stderr: result.stderr };
+  }
+
+  /** Starts one that goes on until it is killed. */
+  start(...args: readonly string[]): ResultPromise<{ stdin: 'ignore' }> {
+    return execa(crictlPath, ['--config', this.#config, ...args], { stdin: 'ignore', env: { LANG: 'C.UTF-8' } });
   }
 
   /** Its standard output; rejects when it fails. */

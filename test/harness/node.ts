@@ -177,6 +177,12 @@ export class TestNode implements AsyncDisposable {
     return (JSON.parse(info['info'] ?? '{}') as { readonly vm: PodVmInfo }).vm;
   }
 
+  /** Process id of the QEMU that runs a pod. */
+  async qemuPid(pod: Pod): Promise<number> {
+    const { info } = await this.daemon.cri.call('PodSandboxStatus', { pod_sandbox_id: pod.id, verbose: true });
+    return (JSON.parse(info['info'] ?? '{}') as { readonly pid: number }).pid;
+  }
+
   async removePod(pod: Pod): Promise<void> {
     await this.daemon.cri.call('StopPodSandbox', { pod_sandbox_id: pod.id });
     await this.daemon.cri.call('RemovePodSandbox', { pod_sandbox_id: pod.id });

@@ -405,11 +405,15 @@ describe('limits', () => {
       inherit: true,
       process: { argv: ['sh', '-c', 'head -c 100000 /dev/zero > /file'] },
     });
-    const stats = await it.client().containerStats({ id });
-    expect(stats.cpuUsageNs).toBeGreaterThan(0n);
-    expect(stats.memoryUsageBytes).toBeGreaterThan(stats.memoryRssBytes);
-    expect(stats.writableLayerBytes).toBeGreaterThanOrEqual(100_000n);
-    expect(stats.pids).toBe(1n);
+    const answer = await it.client().stats({ descriptors: true });
+    const stats = answer.containers.find((figures) => figures.id === id);
+    expect(stats?.cpu?.usageNs).toBeGreaterThan(0n);
+    expect(stats?.memory?.usage).toBeGreaterThan(stats?.memory?.rss ?? 0n);
+    expect(stats?.writableLayer?.bytes).toBeGreaterThanOrEqual(100_000n);
+    expect(stats?.writableLayer?.timeNs).toBeLessThanOrEqual(answer.timeNs);
+    expect(stats).toMatchObject({ processes: 1n, threads: 1n, oomKills: 0n });
+    expect(stats?.descriptors?.open).toBeGreaterThan(0n);
+    expect(stats?.cpuPressure?.some?.totalUs).toBeGreaterThanOrEqual(0n);
     await it.client().removeContainer({ id });
   });
 });

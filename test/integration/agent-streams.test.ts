@@ -97,8 +97,8 @@ describe('output', () => {
     const bytes = 5_000_000;
     await start(id, ['sh', '-c', `head -c ${String(bytes)} /dev/urandom | tee /copy; md5sum < /copy >&2`]);
     await delay(500);
-    const stats = await it.client().containerStats({ id });
-    expect(stats.writableLayerBytes).toBeLessThan(2_500_000n);
+    const { containers } = await it.client().stats({});
+    expect(containers.find((figures) => figures.id === id)?.writableLayer?.bytes).toBeLessThan(2_500_000n);
     const outcome = await readOutput(it.client(), id);
     const data = Buffer.concat(
       outcome.records.filter((record) => record.channel === Channel.STDOUT).map((record) => record.data),

@@ -167,10 +167,7 @@ impl Agent for Service {
         self.containers.exec(request.into_inner()).await.map(Response::new)
     }
 
-    async fn container_stats(
-        &self,
-        request: Request<proto::ContainerStatsRequest>,
-    ) -> Result<Response<proto::ContainerStatsResponse>, Status> {
+    async fn stats(&self, request: Request<proto::StatsRequest>) -> Result<Response<proto::StatsResponse>, Status> {
         let containers = self.containers.clone();
         complete(async move { containers.stats(request.into_inner()).await }).await
     }

@@ -9,6 +9,7 @@ import {
   ExecResponseSchema,
   ExitSchema,
   OutputRecordSchema,
+  StatsResponseSchema,
   type ContainerInfo,
   type ExecResponse,
   type Exit,
@@ -38,6 +39,9 @@ export class FakeGuest implements Guest {
   readonly updates: Parameters<Guest['updateContainer']>[0][] = [];
   /** How far the guest's clock is off the host's. */
   clockOffNs = 0n;
+  /** Until it resolves, statistics are not answered. */
+  hung: PromiseWithResolvers<undefined> | undefined;
+  asked = 0;
   #clock = 1_700_000_000_000_000_000n;
   #connection = new AbortController();
   readonly #failures = new Map<string, Error>();
@@ -141,6 +145,19 @@ export class FakeGuest implements Guest {
         create(ContainerInfoSchema, { id, state, startedAtNs: this.#now() }),
       ),
     );
+  };
+
+  /** Each container has used a second of CPU time for each question. */
+  stats: Guest['stats'] = async () => {
+    this.#mayFail('stats');
+    await this.hung?.promise;
+    this.asked += 1;
+    const containers = [...this.containers.keys()].map((id) => ({
+      id,
+      cpu: { usageNs: BigInt(this.asked) * 1_000_000_000n },
+      processes: 2n,
+    }));
+    return create(StatsResponseSchema, { timeNs: this.#wallClock(), containers });
   };
 
   output: Guest['output'] = async function* (

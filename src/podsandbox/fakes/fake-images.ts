@@ -21,6 +21,8 @@ const busybox: Image = {
 
 /** One image under three names: "busybox", its tag and its id. */
 export class FakeImages implements Images {
+  readonly mountpoint = '/images';
+
   pull(): Promise<string> {
     return Promise.resolve(busybox.id);
   }

@@ -1,5 +1,5 @@
 import { AppError } from '../../platform/errors.ts';
-import type { Vm, VmExit, VmLimits, VmProvider } from '../ports.ts';
+import type { Vm, VmExit, VmLimits, VmProvider, VmUsage } from '../ports.ts';
 import { FakeGuest } from './fake-guest.ts';
 
 export class FakeVm implements Vm {
@@ -48,6 +48,17 @@ export class FakeVm implements Vm {
   detachDisk(serial: string): Promise<void> {
     this.disks.delete(serial);
     return Promise.resolve();
+  }
+
+  usage(): Promise<VmUsage> {
+    if (this.destroyed) return Promise.reject(new AppError('internal', `virtual machine ${this.id} is gone`));
+    return Promise.resolve({
+      at: BigInt(Date.now()) * 1_000_000n,
+      cpuNs: 7n,
+      memory: undefined,
+      pressure: { cpu: undefined, memory: undefined, io: undefined },
+      interfaces: [],
+    });
   }
 
   die(reason: string): void {

@@ -134,6 +134,12 @@ impl Cgroup {
         self.read(file).ok()?.trim().parse().ok()
     }
 
+    /// Names of what can be read and written.
+    pub fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.filter_map(|it| it.file_name().into_string().ok()).collect()
+    }
+
     /// SIGKILL to all processes here and below, new ones included.
     pub fn kill(&self) -> Result<(), CgroupError> {
         match self.write("cgroup.kill", "1") {

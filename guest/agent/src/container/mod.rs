@@ -9,6 +9,7 @@ mod exec;
 mod guest_path;
 mod instance;
 mod launcher;
+mod layer_meter;
 mod mount_options;
 mod mounts;
 mod output;
@@ -28,6 +29,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context as TaskContext, Poll},
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
@@ -42,11 +44,11 @@ use crate::{
     context::Context,
     log, paths,
     proto::{
-        ContainerStatsRequest, ContainerStatsResponse, CreateContainerRequest, CreateContainerResponse, ExecRequest,
-        ExecResponse, ListContainersRequest, ListContainersResponse, OutputRecord, OutputRequest,
-        RemoveContainerRequest, RemoveContainerResponse, ResizeTtyRequest, ResizeTtyResponse, SignalContainerRequest,
-        SignalContainerResponse, StartContainerRequest, StartContainerResponse, UpdateContainerRequest,
-        UpdateContainerResponse, UpdateSandboxRequest, UpdateSandboxResponse, WriteStdinRequest, WriteStdinResponse,
+        CreateContainerRequest, CreateContainerResponse, ExecRequest, ExecResponse, ListContainersRequest,
+        ListContainersResponse, OutputRecord, OutputRequest, RemoveContainerRequest, RemoveContainerResponse,
+        ResizeTtyRequest, ResizeTtyResponse, SignalContainerRequest, SignalContainerResponse, StartContainerRequest,
+        StartContainerResponse, StatsRequest, StatsResponse, UpdateContainerRequest, UpdateContainerResponse,
+        UpdateSandboxRequest, UpdateSandboxResponse, WriteStdinRequest, WriteStdinResponse,
     },
     service::ResponseStream,
 };
@@ -55,6 +57,8 @@ const MAX_ID_BYTES: usize = 64;
 const MAX_CONTAINERS: usize = 1024;
 /// Records between a container's queue and the transport.
 const QUEUED_RECORDS: usize = 4;
+/// How long statistics wait for the sizes of writable layers.
+const LAYER_PATIENCE: Duration = Duration::from_millis(100);
 
 /// All containers of the guest. Cheap to clone.
 #[derive(Clone)]
@@ -300,22 +304,31 @@ impl Containers {
         Ok(Box::pin(Received(responses)))
     }
 
-    pub async fn stats(&self, request: ContainerStatsRequest) -> Result<ContainerStatsResponse, Status> {
-        let container = self.shared.get(&request.id)?;
-        let rootfs = self.shared.context.rootfs.clone();
-        let lost = ContainerError::TaskLost {
-            id: container.id.clone(),
-        };
+    /// Figures of all containers; those of one that is being removed are left out.
+    pub async fn stats(&self, request: StatsRequest) -> Result<StatsResponse, Status> {
+        let containers: Vec<_> = self.shared.containers().values().cloned().collect();
+        let deadline = tokio::time::Instant::now() + LAYER_PATIENCE;
+        let counts: Vec<_> = containers.iter().filter_map(|it| self.count_layer(it)).collect();
+        for count in counts {
+            // One that takes longer goes on, and its result is there the next time.
+            let _ = tokio::time::timeout_at(deadline, count).await;
+        }
         let collected = tokio::task::spawn_blocking(move || {
-            let layer = rootfs.usage(&container.id);
-            let failed = |source| ContainerError::Io {
-                id: container.id.clone(),
-                step: "read its statistics",
-                source,
-            };
-            stats::collect(&container.cgroup, layer).map_err(failed)
+            let figures = containers
+                .iter()
+                .filter_map(|it| stats::collect(it, request.descriptors));
+            StatsResponse {
+                containers: figures.collect(),
+                time_ns: sys::now_ns(),
+            }
         });
-        Ok(collected.await.map_err(|_| lost)??)
+        collected.await.map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn count_layer(&self, container: &Arc<Container>) -> Option<tokio::task::JoinHandle<()>> {
+        let count = container.layer.begin()?;
+        let (rootfs, id) = (self.shared.context.rootfs.clone(), container.id.clone());
+        Some(tokio::task::spawn_blocking(move || count.finish(rootfs.usage(&id))))
     }
 
     /// Ends every process of every container; called by Shutdown.
