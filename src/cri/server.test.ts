@@ -636,7 +636,7 @@ describe('events', () => {
     };
     await expect(rest()).rejects.toMatchObject({ code: status.RESOURCE_EXHAUSTED });
     await quick.return();
-  });
+  }, 30_000);
 });
 
 describe('the socket', () => {
