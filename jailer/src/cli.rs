@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lexopt::prelude::*;
 
+use crate::descriptors::MAX_SOCKETS;
 use crate::error::{Error, Result};
 use crate::limits::Limit;
 
@@ -20,7 +21,7 @@ run: become PROGRAM inside a jail
   --uid N, --gid N      unprivileged user and group of this pod (required)
   --netns PATH          network namespace to join (required)
   --cgroup PATH         cgroup folder to join; repeat it for each v1 hierarchy
-  --jail-dir DIR        /run in the jail, writable, given to the user
+  --run DIR             /run in the jail, writable, given to the user
   --share DIR           /share in the jail, read-only; later mounts below it show up as they are
   --disks DIR           /disks in the jail, read-only
   --scratch FILE        writable file below --disks, given to the user
@@ -29,6 +30,8 @@ run: become PROGRAM inside a jail
   --tap NAME            tap of the network namespace, opened as descriptor 10
   --memory PATH         opened for reading and writing as descriptor 11
   --state-file PATH     opened for reading as descriptor 12
+  --listen PATH         unix socket made there, listening as descriptor 13; the next ones 14 and 15
+  --console PATH        log file, opened for appending as descriptor 16
   --kvm                 give the user /dev/kvm
   --rlimit LIST         NAME=N or NAME=SOFT:HARD, comma-separated
   --file-capabilities   keep CHOWN, DAC_OVERRIDE, FOWNER, FSETID and MKNOD, for 9p
@@ -45,7 +48,7 @@ pub struct RunRequest {
     pub gid: u32,
     pub netns: PathBuf,
     pub cgroups: Vec<PathBuf>,
-    pub jail_dir: Option<PathBuf>,
+    pub run: Option<PathBuf>,
     pub share: Option<PathBuf>,
     pub disks: Option<PathBuf>,
     pub scratch: Option<PathBuf>,
@@ -54,6 +57,8 @@ pub struct RunRequest {
     pub tap: Option<CString>,
     pub memory: Option<PathBuf>,
     pub state_file: Option<PathBuf>,
+    pub listen: Vec<PathBuf>,
+    pub console: Option<PathBuf>,
     pub kvm: bool,
     pub limits: Vec<Limit>,
     pub file_capabilities: bool,
@@ -129,7 +134,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Command> {
             Long("gid") => gid = Some(identity("--gid", &mut parser)?),
             Long("netns") => netns = Some(path("--netns", &mut parser)?),
             Long("cgroup") => request.cgroups.push(path("--cgroup", &mut parser)?),
-            Long("jail-dir") => request.jail_dir = Some(path("--jail-dir", &mut parser)?),
+            Long("run") => request.run = Some(path("--run", &mut parser)?),
             Long("share") => request.share = Some(path("--share", &mut parser)?),
             Long("disks") => request.disks = Some(path("--disks", &mut parser)?),
             Long("scratch") => request.scratch = Some(path("--scratch", &mut parser)?),
@@ -138,6 +143,8 @@ fn run(mut parser: lexopt::Parser) -> Result<Command> {
             Long("tap") => request.tap = Some(interface(&mut parser)?),
             Long("memory") => request.memory = Some(path("--memory", &mut parser)?),
             Long("state-file") => request.state_file = Some(path("--state-file", &mut parser)?),
+            Long("listen") => request.listen.push(path("--listen", &mut parser)?),
+            Long("console") => request.console = Some(path("--console", &mut parser)?),
             Long("kvm") => request.kvm = true,
             Long("rlimit") => {
                 let list = parser.value().map_err(usage)?.string().map_err(usage)?;
@@ -161,6 +168,9 @@ fn run(mut parser: lexopt::Parser) -> Result<Command> {
     request.netns = netns.ok_or_else(|| missing("--netns"))?;
     if request.argv.is_empty() {
         return Err(missing("the program to run, after --"));
+    }
+    if request.listen.len() > MAX_SOCKETS {
+        return Err(Error::Usage(format!("--listen: no more than {MAX_SOCKETS} sockets")));
     }
     if let Some(scratch) = &request.scratch {
         let inside = request
@@ -330,8 +340,8 @@ mod tests {
     #[test]
     fn run_takes_everything() {
         let line = format!(
-            "{LEAST} --cgroup /c/1 --cgroup /c/2 --jail-dir /j --share /s --disks /d --scratch /d/scratch.img \
-             --guest /g --read-only /opt/qemu --tap tap0 --memory /proc/9/fd/3 --state-file /t/state --kvm \
+            "{LEAST} --cgroup /c/1 --cgroup /c/2 --share /s --disks /d --scratch /d/scratch.img \
+             --guest /g --read-only /opt/qemu --tap tap0 --memory /proc/9/fd/3 --state-file /t/state --kvm --listen /v/a --listen /v/b --console /v/log --run /r \
              --rlimit nofile=10,core=0 --file-capabilities -- qemu -S --uid 0"
         );
         let Ok(Command::Run(request)) = parse(words(&line)) else {
@@ -342,6 +352,7 @@ mod tests {
         assert_eq!(request.scratch, Some("/d/scratch.img".into()));
         assert_eq!(request.read_only, [PathBuf::from("/opt/qemu")]);
         assert_eq!(request.tap.as_deref(), Some(c"tap0"));
+        assert_eq!(request.listen, [PathBuf::from("/v/a"), PathBuf::from("/v/b")]);
         assert_eq!(request.limits.len(), 2);
         assert!(request.kvm && request.file_capabilities);
         assert_eq!(
@@ -371,6 +382,12 @@ mod tests {
         assert!(refused(&format!("{LEAST} --disks /d --scratch /d/x/y -- qemu")).contains("--disks"));
         assert!(refused(&format!("{LEAST} --disks /d --scratch /d -- qemu")).contains("--disks"));
         assert!(refused(&format!("{LEAST} --tap a-name-that-is-too-long -- qemu")).contains("interface"));
+        assert!(
+            refused(&format!(
+                "{LEAST} --listen /1 --listen /2 --listen /3 --listen /4 -- qemu"
+            ))
+            .contains("--listen")
+        );
         assert!(refused(&format!("{LEAST} --volume /x -- qemu")).contains("--volume"));
     }
 

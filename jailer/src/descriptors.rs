@@ -4,6 +4,8 @@
 use std::ffi::CStr;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Result};
@@ -12,6 +14,10 @@ use crate::sys;
 pub const TAP: RawFd = 10;
 pub const MEMORY: RawFd = 11;
 pub const STATE_FILE: RawFd = 12;
+/// The first of the listening sockets, in the order they were asked for; there may be [`MAX_SOCKETS`].
+pub const FIRST_SOCKET: RawFd = 13;
+pub const MAX_SOCKETS: usize = 3;
+pub const CONSOLE: RawFd = 16;
 
 /// As `ifr_flags` takes them: 16 bits of which the highest is the sign.
 #[allow(clippy::cast_possible_truncation)]
@@ -20,12 +26,9 @@ const TAP_FLAGS: libc::c_short = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VN
 /// Descriptors below this are moved up when opened, out of the way of the fixed numbers.
 const FIRST_FREE: RawFd = 20;
 
+/// Opened descriptors and the numbers they are to have.
 #[derive(Default)]
-pub struct Inherited {
-    pub tap: Option<OwnedFd>,
-    pub memory: Option<OwnedFd>,
-    pub state_file: Option<OwnedFd>,
-}
+pub struct Inherited(Vec<(RawFd, OwnedFd)>);
 
 /// Closes what the parent left open, except for stdio.
 pub fn close_inherited() -> Result<()> {
@@ -48,6 +51,28 @@ pub fn open_state_file(path: &Path) -> Result<OwnedFd> {
     // Attached to this namespace's copy of the host's tree, it goes together with that.
     sys::move_mount(mount.as_fd(), libc::AT_FDCWD, path).at("attach state file", path)?;
     Ok(file)
+}
+
+/// A socket that only root may connect to. It is made here and not by QEMU, so that its name lies where QEMU cannot
+/// replace it.
+pub fn listen(path: &Path) -> Result<OwnedFd> {
+    // SAFETY: a plain number; the mask is off until the jail's own files are made.
+    unsafe { libc::umask(0o177) };
+    let socket = UnixListener::bind(path).at("listen on", path);
+    // SAFETY: as above.
+    unsafe { libc::umask(0) };
+    Ok(socket?.into())
+}
+
+/// A file that is written from now on and grows at its end, whoever cuts it short meanwhile.
+pub fn open_log(path: &Path) -> Result<OwnedFd> {
+    let file = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .at("open log", path)?;
+    Ok(file.into())
 }
 
 /// Attaches to a tap that exists in the network namespace this process has joined.
@@ -73,17 +98,27 @@ pub fn open_tap(name: &CStr) -> Result<OwnedFd> {
 }
 
 impl Inherited {
+    /// Opens what `path` names, if anything, for the descriptor with that number.
+    pub fn add<T: ?Sized>(
+        &mut self,
+        number: RawFd,
+        name: Option<&T>,
+        open: impl FnOnce(&T) -> Result<OwnedFd>,
+    ) -> Result<()> {
+        if let Some(name) = name {
+            self.0.push((number, open(name)?));
+        }
+        Ok(())
+    }
+
     /// Puts each at its number and closes everything else but stdio.
     pub fn place(self) -> Result<()> {
-        let wanted = [(TAP, self.tap), (MEMORY, self.memory), (STATE_FILE, self.state_file)];
         // Out of the way first: an opened descriptor may have got one of the fixed numbers by chance.
         let mut moved = Vec::new();
-        for (number, descriptor) in wanted {
-            if let Some(descriptor) = descriptor {
-                // SAFETY: a plain call with a descriptor that is open.
-                let high = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FIRST_FREE) };
-                moved.push((number, sys::check(high).during("move descriptor")?));
-            }
+        for (number, descriptor) in self.0 {
+            // SAFETY: a plain call with a descriptor that is open.
+            let high = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FIRST_FREE) };
+            moved.push((number, sys::check(high).during("move descriptor")?));
         }
         sys::close_range(3, FIRST_FREE as libc::c_uint - 1).during("close descriptors")?;
         for (number, high) in moved {

@@ -13,7 +13,7 @@ pub fn build(request: &RunRequest) -> Result<Jail> {
     for path in &request.read_only {
         jail.add_extra(path)?;
     }
-    if let Some(folder) = &request.jail_dir {
+    if let Some(folder) = &request.run {
         give(folder, request.uid, request.gid, 0o700)?;
         jail.add_writable(folder, "/run")?;
     }

@@ -22,28 +22,28 @@ pub fn run(request: &RunRequest) -> Result<Infallible> {
     namespaces::lead_session()?;
     namespaces::leave_keyring()?;
     namespaces::join_network(&request.netns)?;
-    let mut inherited = Inherited {
-        tap: request.tap.as_deref().map(descriptors::open_tap).transpose()?,
-        memory: request.memory.as_deref().map(descriptors::open_memory).transpose()?,
-        state_file: None,
-    };
+    let mut inherited = Inherited::default();
+    inherited.add(descriptors::TAP, request.tap.as_deref(), descriptors::open_tap)?;
+    inherited.add(descriptors::MEMORY, request.memory.as_deref(), descriptors::open_memory)?;
     // After the devices: a cgroup used before may forbid opening them.
     for folder in &request.cgroups {
         namespaces::join_cgroup(folder)?;
     }
     namespaces::leave_host()?;
     mounts::detach_propagation()?;
-    inherited.state_file = request
-        .state_file
-        .as_deref()
-        .map(descriptors::open_state_file)
-        .transpose()?;
+    // From here on what is opened keeps no mount of the host busy.
+    for (number, path) in (descriptors::FIRST_SOCKET..).zip(&request.listen) {
+        inherited.add(number, Some(path.as_path()), descriptors::listen)?;
+    }
+    inherited.add(descriptors::CONSOLE, request.console.as_deref(), descriptors::open_log)?;
+    let state_file = request.state_file.as_deref();
+    inherited.add(descriptors::STATE_FILE, state_file, descriptors::open_state_file)?;
     let jail = jail::build(request)?;
     // Now that all devices are open or made, and while the cgroup's folder can still be reached.
     device_policy::apply(&request.cgroups, request.kvm)?;
     jail.enter()?;
     inherited.place()?;
-    // QEMU's sockets and logs are for the daemon alone; 9p sets the modes the guest asks for itself.
+    // What QEMU makes is for itself alone; 9p sets the modes the guest asks for.
     // SAFETY: a plain number.
     unsafe { libc::umask(0o077) };
     limits::apply(&request.limits)?;

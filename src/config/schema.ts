@@ -16,7 +16,7 @@ import {
 
 /**
  * Longest state folder: a unix socket address has room for 107 bytes, and
- * `/vms/<16 digits>/jail/agent.sock` comes after it.
+ * `/vms/<16 digits>/agent.sock` comes after it.
  */
 const maxStateBytes = 64;
 /** The socket is made beside its place, under a name with the process id at its end. */

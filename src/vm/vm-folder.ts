@@ -48,10 +48,10 @@ export interface VmFolders {
 /** The files of one VM on the host. */
 export class VmFolder {
   readonly vmId: string;
-  /** Root only: holds vm.json, jail and share. */
+  /** Root only: holds vm.json, sockets, logs and the share. QEMU has the sockets and logs open and sees none of their names. */
   readonly path: string;
-  /** Sockets and logs, owned by the VM's user; /run in the jail. */
-  readonly jail: string;
+  /** /run in the jail of a template, for the socket of its device state; other VMs have none. */
+  readonly run: string;
   /** The 9p share; /share in the jail. */
   readonly share: string;
   /** /disks in the jail. */
@@ -70,14 +70,14 @@ export class VmFolder {
     if (!isVmId(vmId)) throw new AppError('invalid', `vm id "${vmId}" is not 16 hex digits`);
     this.vmId = vmId;
     this.path = join(folders.state, 'vms', vmId);
-    this.jail = join(this.path, 'jail');
+    this.run = join(this.path, 'run');
     this.share = join(this.path, 'share');
     this.disks = join(folders.root, 'vms', vmId);
-    this.monitorSocket = join(this.jail, 'qmp.sock');
-    this.dataSocket = join(this.jail, 'agent.sock');
-    this.resetSocket = join(this.jail, 'reset.sock');
-    this.stateSink = join(this.jail, 'state.sock');
-    this.serialLog = join(this.jail, 'serial.log');
+    this.monitorSocket = join(this.path, 'qmp.sock');
+    this.dataSocket = join(this.path, 'agent.sock');
+    this.resetSocket = join(this.path, 'reset.sock');
+    this.stateSink = join(this.run, 'state.sock');
+    this.serialLog = join(this.path, 'serial.log');
     this.stderrLog = join(this.path, 'stderr.log');
     this.scratch = join(this.disks, scratchName);
     this.#recordFile = join(this.path, 'vm.json');
@@ -95,16 +95,13 @@ export class VmFolder {
     return [...new Set(names.flat().filter(isVmId))].sort((a, b) => a.localeCompare(b));
   }
 
-  /** Makes the folders; the record comes first. Socket and disk folders belong to the VM's user. */
+  /** Makes the folders; the record comes first. The folder of disks belongs to the VM's user. */
   async create(record: VmRecord): Promise<void> {
     // Traversable, so that the jail's user reaches its own parts; vm.json and the logs are root's.
     await mkdir(this.path, { recursive: true, mode: 0o711 });
     await this.writeRecord(record);
     await mkdir(this.disks, { recursive: true, mode: 0o700 });
-    for (const owned of [this.jail, this.disks]) {
-      await mkdir(owned, { recursive: true, mode: 0o700 });
-      await chown(owned, record.uid, record.uid);
-    }
+    await chown(this.disks, record.uid, record.uid);
     await mkdir(this.share, { mode: 0o755 });
     await chmod(this.share, 0o755);
   }

@@ -4,7 +4,6 @@ import { GuestAgent } from '../../src/agent/guest-agent.ts';
 import type { GuestSockets } from '../../src/agent/handshake.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { inheritedFds } from '../../src/vm/qemu/devices/inherited-fds.ts';
-import { jailPaths } from '../../src/vm/qemu/jail-paths.ts';
 import { qemuArguments, scratchName } from '../../src/vm/qemu/argv.ts';
 import { QmpClient } from '../../src/vm/qemu/qmp.ts';
 import { createScratchDisk } from '../../src/vm/scratch-disk.ts';
@@ -29,10 +28,14 @@ const memoryBytes = 512 * 1024 ** 2;
 const scratchBytes = 8 * 1024 ** 3;
 const startTimeoutMs = 10_000;
 
+function isNoDescriptorSet(argument: string, index: number, all: readonly string[]): boolean {
+  return argument !== '-add-fd' && all[index - 1] !== '-add-fd';
+}
+
 export async function startBareGuest(): Promise<BareGuest> {
   const folder = await freeFolder('guest');
   const at = (path: string): string => join(folder, path);
-  for (const name of ['run', 'share', 'disks']) await mkdir(at(name));
+  for (const name of ['share', 'disks']) await mkdir(at(name));
   await createScratchDisk(at(join('disks', scratchName)), scratchBytes, 0);
   const image = join(import.meta.dirname, '../../guest/image/current');
   const jailed = qemuArguments({
@@ -43,20 +46,29 @@ export async function startBareGuest(): Promise<BareGuest> {
     slotBytes: 8 * 1024 ** 3,
     extraArguments: [],
   });
-  const args = jailed.map((argument) =>
-    argument
-      // A network device that leads nowhere instead of a tap that a jailer would have opened.
-      .replace(`tap,id=net0,fd=${String(inheritedFds.tap)}`, 'hubport,id=net0,hubid=0')
-      .replaceAll(/(^|=)\/(run|share|disks)\b/g, `$1${folder}/$2`)
+  const sockets = { data: at('agent.sock'), reset: at('reset.sock') };
+  const monitor = at('qmp.sock');
+  const serial = at('serial.log');
+  // What a jailer would have opened, by path instead.
+  const byPath: readonly (readonly [string, string])[] = [
+    [`socket,id=qmp,fd=${String(inheritedFds.monitor)}`, `socket,id=qmp,path=${monitor}`],
+    [`socket,id=data,fd=${String(inheritedFds.data)}`, `socket,id=data,path=${sockets.data}`],
+    [`socket,id=reset,fd=${String(inheritedFds.reset)}`, `socket,id=reset,path=${sockets.reset}`],
+    ['path=/dev/fdset/1', `path=${serial}`],
+    // A network device that leads nowhere instead of a tap.
+    [`tap,id=net0,fd=${String(inheritedFds.tap)}`, 'hubport,id=net0,hubid=0'],
+  ];
+  const args = jailed.filter(isNoDescriptorSet).map((argument) =>
+    byPath
+      .reduce((text, [from, to]) => text.replace(from, to), argument)
+      .replaceAll(/(^|=)\/(share|disks)\b/g, `$1${folder}/$2`)
       .replaceAll(/(^|=)\/guest\b/g, `$1${image}`),
   );
   const qemu = await startProcess('qemu-system-x86_64', args, { logFile: at('qemu.log') });
-  const path = (jailPath: string): string => at(jailPath.slice(1));
   const agents: GuestAgent[] = [];
   const slots = new Map<number, string>();
   let nextNode = 0;
-  const qmp = await QmpClient.connect(path(jailPaths.monitor), AbortSignal.timeout(startTimeoutMs));
-  const sockets = { data: path(jailPaths.data), reset: path(jailPaths.reset) };
+  const qmp = await QmpClient.connect(monitor, AbortSignal.timeout(startTimeoutMs));
   return {
     sockets,
     share: at('share'),
@@ -81,7 +93,7 @@ export async function startBareGuest(): Promise<BareGuest> {
       slots.set(slot, node);
       if (before !== undefined) await qmp.execute('blockdev-del', { 'node-name': before });
     },
-    serial: async () => await readFile(path(jailPaths.serialLog), 'utf8').catch(() => ''),
+    serial: async () => await readFile(serial, 'utf8').catch(() => ''),
     [Symbol.asyncDispose]: async () => {
       await Promise.all(agents.map((agent) => agent.close()));
       qmp.close();

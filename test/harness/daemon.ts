@@ -167,7 +167,7 @@ export class TestDaemon implements AsyncDisposable {
     const parts = [`==== ${this.#logFile}\n${lines.join('\n').slice(-tailLength)}`];
     const vms = join(this.state, 'vms');
     for (const vm of await readdir(vms).catch(() => [])) {
-      for (const name of ['stderr.log', 'jail/stderr.log', 'jail/serial.log']) {
+      for (const name of ['stderr.log', 'serial.log']) {
         const text = await readFile(join(vms, vm, name), 'utf8').catch(() => '');
         if (text !== '') parts.push(`==== ${vm}/${name}\n${text.slice(-tailLength)}`);
       }

@@ -41,7 +41,7 @@ export class JailFixture implements AsyncDisposable {
     // A copy of the host's mount may be in its peer group; this one must have a group of its own.
     await execa('mount', ['--make-private', state]);
     await execa('mount', ['--make-shared', state]);
-    for (const folder of ['jail', 'share', 'disks', 'guest', 'other-pod']) await mkdir(join(state, folder));
+    for (const folder of ['share', 'disks', 'guest', 'other-pod']) await mkdir(join(state, folder));
     await writeFile(join(state, 'disks/scratch.img'), '');
     await truncate(join(state, 'disks/scratch.img'), 1024 * 1024);
     await writeFile(join(state, 'disks/image'), 'shared by many pods');
@@ -61,8 +61,7 @@ export class JailFixture implements AsyncDisposable {
     return [
       ...['--uid', String(this.uid), '--gid', String(this.uid), '--netns', this.netns],
       ...this.cgroups.flatMap((folder) => ['--cgroup', folder]),
-      ...['--jail-dir', this.path('jail'), '--share', this.path('share')],
-      ...['--disks', this.path('disks'), '--scratch', this.path('disks/scratch.img')],
+      ...['--share', this.path('share'), '--disks', this.path('disks'), '--scratch', this.path('disks/scratch.img')],
       ...['--guest', this.path('guest')],
     ];
   }
@@ -82,15 +81,16 @@ export class JailFixture implements AsyncDisposable {
     const qemu = [
       ...['qemu-system-x86_64', '-nodefaults', '-no-user-config', '-display', 'none', '-S'],
       ...['-machine', 'q35,accel=tcg,memory-backend=ram', '-m', '16M', '-object', memory],
-      ...['-qmp', 'unix:/run/qmp.sock,server=on,wait=off'],
+      ...['-chardev', 'socket,id=monitor,fd=13,server=on,wait=off', '-mon', 'chardev=monitor,mode=control'],
       ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
       ...extra,
     ];
-    const child = this.#spawn(['run', ...this.options(), ...options, '--', ...qemu]);
+    const monitor = this.path(`monitor-${randomBytes(4).toString('hex')}.sock`);
+    const child = this.#spawn(['run', ...this.options(), ...options, '--listen', monitor, '--', ...qemu]);
     const stderr = collect(child);
     for (let attempt = 0; attempt < 400; attempt++) {
       if (child.exitCode !== null) throw new Error(`qemu ended with ${String(child.exitCode)}: ${stderr()}`);
-      if (await answers(this.path('jail/qmp.sock'))) return child.pid!;
+      if (await answers(monitor)) return child.pid!;
       await delay(25);
     }
     throw new Error(`qemu does not answer: ${stderr()}`);

@@ -31,7 +31,7 @@ describe('a QEMU that the jailer started', () => {
   beforeAll(async () => {
     const options = [
       ...['--file-capabilities', '--tap', 'tap0', '--memory', memory.path, '--state-file', jail.path('state-file')],
-      ...['--rlimit', 'nofile=512:1024,fsize=1000000000'],
+      ...['--rlimit', 'nofile=512:1024,fsize=1000000000', '--console', jail.path('console.log')],
     ];
     pid = await jail.startQemu(options, [
       ...['-netdev', 'tap,id=net,fd=10', '-device', 'virtio-net-pci,netdev=net'],
@@ -39,6 +39,14 @@ describe('a QEMU that the jailer started', () => {
       ...['-device', 'virtio-9p-pci,fsdev=share,mount_tag=share'],
       ...['-blockdev', 'driver=file,node-name=scratch,filename=/disks/scratch.img'],
       ...['-device', 'virtio-blk-pci,drive=scratch'],
+      ...[
+        '-add-fd',
+        'fd=16,set=1',
+        '-chardev',
+        'file,id=console,path=/dev/fdset/1,append=on',
+        '-serial',
+        'chardev:console',
+      ],
     ]);
   });
 
@@ -103,7 +111,7 @@ describe('a QEMU that the jailer started', () => {
       )
     ).flat();
     expect((await readdir(root)).toSorted()).toEqual(
-      [...links, 'dev', 'disks', 'etc', 'guest', 'proc', 'run', 'share', 'usr'].toSorted(),
+      [...links, 'dev', 'disks', 'etc', 'guest', 'proc', 'share', 'usr'].toSorted(),
     );
     expect(await readdir(`${root}/etc`)).toEqual(['ld.so.cache']);
     expect((await readdir(`${root}/dev`)).toSorted()).toEqual(['null', 'urandom', 'zero']);
@@ -114,7 +122,7 @@ describe('a QEMU that the jailer started', () => {
   test('has no mount with more rights than it needs', async () => {
     const mounts = await mountsOf(pid);
     const writable = mounts.filter(({ options }) => !options.includes('ro')).map(({ target }) => target);
-    expect(writable.toSorted()).toEqual(['/disks/scratch.img', '/run']);
+    expect(writable.toSorted()).toEqual(['/disks/scratch.img']);
     expect(mounts.filter(({ options }) => !options.includes('nosuid'))).toEqual([]);
     expect(mounts.filter(({ options }) => !options.includes('nodev')).map(({ target }) => target)).toEqual(['/dev']);
     const executable = mounts.filter(({ options }) => !options.includes('noexec')).map(({ target }) => target);
@@ -125,7 +133,7 @@ describe('a QEMU that the jailer started', () => {
     expect(listening[0]!.propagation).toEqual([expect.stringMatching(/^master:/)]);
   });
 
-  test('has the tap, memory and state file, and none of the parent descriptors', async () => {
+  test('has the tap, memory, state file, monitor and console, and none of the parent descriptors', async () => {
     const targets = new Map<string, string>();
     for (const name of await readdir(`/proc/${String(pid)}/fd`))
       targets.set(name, await readlink(`/proc/${String(pid)}/fd/${name}`));
@@ -133,11 +141,14 @@ describe('a QEMU that the jailer started', () => {
     expect(targets.get('11')).toContain('memfd:kelyfos-test');
     expect(await readFile(`/proc/${String(pid)}/fdinfo/10`, 'utf8')).toMatch(/^iff:\s*tap0$/m);
     expect(await readFile(`/proc/${String(pid)}/fd/12`, 'utf8')).toBe('state of the template');
+    expect(targets.get('13')).toMatch(/^socket:/);
+    const { uid, mode } = await stat(jail.path('console.log'));
+    expect([uid, mode & 0o777]).toEqual([0, 0o600]);
     const outside = [...targets.values()].filter(
-      (target) =>
-        target.startsWith('/') && !/^\/(run|disks|share|memfd:kelyfos-test|dev\/null|dev\/net\/tun)/.test(target),
+      (target) => target.startsWith('/') && !/^\/(disks|share|memfd:kelyfos-test|dev\/null|dev\/net\/tun)/.test(target),
     );
-    expect(outside).toEqual(['/']); // the state file, which was bound by itself
+    // Two files whose mounts are gone with the host's tree: the state file, which was bound by itself, and the console.
+    expect(outside).toEqual(['/', expect.stringMatching(/console\.log$/), expect.stringMatching(/console\.log$/)]);
     expect(await readFile(`/proc/${String(pid)}/environ`, 'utf8')).toBe('PATH=/usr/local/bin:/usr/bin\0');
   });
 
@@ -227,9 +238,9 @@ describe('what took QEMU over', () => {
         'echo x > /x',
         'mkdir /share/x',
         'echo x > /guest/x',
-        'mount -t tmpfs none /run',
+        'mount -t tmpfs none /share',
         'mount -o remount,rw /disks',
-        'chroot /run /bin/busybox',
+        'chroot /disks /bin/busybox',
       ],
       open,
     );
@@ -240,21 +251,20 @@ describe('what took QEMU over', () => {
 
   test("can use what is the pod's own", async () => {
     const { stdout, stderr } = await jail.sh(
-      'echo x > /disks/scratch.img && echo y > /run/y && echo z > /dev/null && hostname && cut -d: -f1 -s /proc/self/net/dev | tr -d " " | sort',
+      'echo x > /disks/scratch.img && echo z > /dev/null && hostname && cut -d: -f1 -s /proc/self/net/dev | tr -d " " | sort',
       all,
     );
     expect({ stdout, stderr }).toEqual({ stdout: 'vm\nlo\ntap0', stderr: '' });
-    await rm(jail.path('jail/y'));
   });
 
   test('opens no device, whichever way it comes', async () => {
-    await mkdir(jail.path('share/plain'));
-    await mkdir(jail.path('devices'));
+    for (const folder of ['share/plain', 'share/own', 'devices', 'volume-of-its-own']) await mkdir(jail.path(folder));
+    await execa(jailer, ['bind', jail.path('volume-of-its-own'), jail.path('share/own')]);
     await execa('mknod', ['--mode', '666', jail.path('devices/random'), 'c', '1', '8']);
     await execa('mknod', ['--mode', '666', jail.path('devices/null'), 'c', '1', '3']);
     try {
       const later = jail.sh(
-        'while ! [ -e /share/plain/random ]; do usleep 10000; done; mknod /run/made c 1 8; cat /share/plain/null && echo null; head -c 1 /share/plain/random && echo random; head -c 1 /run/made && echo made; mknod /dev/made c 1 8 && echo dev; true',
+        'while ! [ -e /share/plain/random ]; do usleep 10000; done; mknod /share/own/made c 1 8; cat /share/plain/null && echo null; head -c 1 /share/plain/random && echo random; head -c 1 /share/own/made && echo made; mknod /dev/made c 1 8 && echo dev; true',
         all,
       );
       await delay(300);
@@ -264,12 +274,13 @@ describe('what took QEMU over', () => {
       // Allowed by the cgroup and not held back by the mount: shows that the test would notice.
       expect(stdout).toBe('null');
       expect(stderr).toMatch(
-        /plain\/random: Operation not permitted[^]*run\/made: Permission denied[^]*dev\/made: Read-only file system/,
+        /plain\/random: Operation not permitted[^]*own\/made: Permission denied[^]*dev\/made: Read-only file system/,
       );
     } finally {
-      await execa('umount', [jail.path('share/plain')]);
-      await rm(jail.path('share/plain'), { recursive: true });
-      await rm(jail.path('jail/made'), { force: true });
+      for (const folder of ['share/plain', 'share/own']) {
+        await execa('umount', [jail.path(folder)]);
+        await rm(jail.path(folder), { recursive: true });
+      }
     }
   });
 

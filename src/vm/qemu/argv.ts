@@ -37,9 +37,9 @@ export function qemuArguments(config: QemuConfig): string[] {
     ...cpuArguments({ accelerator, vcpus: config.vcpus }),
     ...memoryArguments({ source: mode === 'cold' ? 'anonymous' : mode, bytes: config.memoryBytes }),
     ...sandboxArguments(),
-    ...monitorArguments({ socket: jailPaths.monitor }),
-    ...consoleArguments({ log: jailPaths.serialLog }),
-    ...guestChannelArguments({ dataSocket: jailPaths.data, resetSocket: jailPaths.reset }),
+    ...monitorArguments(),
+    ...consoleArguments(),
+    ...guestChannelArguments(),
     ...randomArguments(),
     // QEMU gives pages of a file back by punching holes, which the seals of a template's memory forbid:
     // in a clone each report would only fail, with a line on stderr.

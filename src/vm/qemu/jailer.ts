@@ -15,6 +15,8 @@ export interface JailerConfig {
 export interface JailExtras {
   readonly memory?: TemplateMemory;
   readonly stateFile?: string;
+  /** The machine may make files, in a /run of its own: a template, in which no pod has ever run. */
+  readonly run?: boolean;
 }
 
 /** Arguments of kelyfos-jailer that end in an exec of QEMU. */
@@ -31,7 +33,7 @@ export function jailerArguments(
     ...['--gid', String(uid)],
     ...['--netns', spec.netns],
     ...spec.cgroups.flatMap((path) => ['--cgroup', path]),
-    ...['--jail-dir', folder.jail],
+    ...(extras.run === true ? ['--run', folder.run] : []),
     ...['--share', folder.share],
     ...['--disks', folder.disks],
     ...['--scratch', folder.scratch],
@@ -40,6 +42,9 @@ export function jailerArguments(
     ...['--tap', spec.tap],
     ...(extras.memory ? ['--memory', extras.memory.path] : []),
     ...(extras.stateFile !== undefined ? ['--state-file', extras.stateFile] : []),
+    // In the order of their descriptors.
+    ...[folder.monitorSocket, folder.dataSocket, folder.resetSocket].flatMap((path) => ['--listen', path]),
+    ...['--console', folder.serialLog],
     ...(spec.shape.accelerator === 'kvm' ? ['--kvm'] : []),
     ...['--rlimit', `NOFILE=${String(maxOpenFiles)}`],
     '--file-capabilities',

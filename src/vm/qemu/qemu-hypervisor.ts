@@ -1,3 +1,4 @@
+import { mkdir } from 'node:fs/promises';
 import type { Log } from '../../platform/log.ts';
 import { isAlive, terminate, type ProcessIdentity } from '../../platform/processes.ts';
 import type { Hypervisor, Machine, MachineShape, MachineSpec, TemplateMemory, TemplateState } from '../hypervisor.ts';
@@ -30,8 +31,9 @@ export class QemuHypervisor implements Hypervisor {
     return this.#start('cold', spec, {}, signal);
   }
 
-  bootTemplate(spec: MachineSpec, memory: TemplateMemory, signal: AbortSignal): Promise<Machine> {
-    return this.#start('template', spec, { memory }, signal);
+  async bootTemplate(spec: MachineSpec, memory: TemplateMemory, signal: AbortSignal): Promise<Machine> {
+    await mkdir(spec.folder.run, { mode: 0o700 });
+    return this.#start('template', spec, { memory, run: true }, signal);
   }
 
   restore(spec: MachineSpec, template: TemplateState, signal: AbortSignal): Promise<Machine> {

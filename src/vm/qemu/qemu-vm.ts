@@ -5,6 +5,7 @@ import { terminate, waitGone, type ProcessIdentity } from '../../platform/proces
 import type { Log } from '../../platform/log.ts';
 import type { Machine, MachineDisks, MachineExit } from '../hypervisor.ts';
 import type { VmFolder } from '../vm-folder.ts';
+import { boundLog } from './bounded-log.ts';
 import { QemuDisks } from './qemu-disks.ts';
 import type { QemuProcess } from './qemu-process.ts';
 import { QmpClient } from './qmp.ts';
@@ -15,6 +16,7 @@ import { restoreFromState, writeState } from './migration.ts';
 const quitMs = 1_000;
 const termMs = 1_000;
 const reconnectMs = 2_000;
+const maxConsoleBytes = 1024 * 1024;
 
 const portChange = z.looseObject({ id: z.string(), open: z.boolean() });
 
@@ -39,8 +41,10 @@ export class QemuVm implements Machine {
       (command, args) => this.#qmp.execute(command, args),
       (matches, what, signal) => this.#qmp.waitEvent(matches, what, signal),
     );
+    const bound = boundLog(folder.serialLog, maxConsoleBytes, log);
     this.exited = qemu.exited.then((exit) => {
       this.#gone = true;
+      bound[Symbol.dispose]();
       this.#qmp.close();
       return exit;
     });

@@ -1,11 +1,6 @@
 import { option } from './argument.ts';
+import { inheritedFds } from './inherited-fds.ts';
 import { pciAddress, pciSlots } from './pci.ts';
-
-export interface GuestChannelConfig {
-  /** Paths in the jail. */
-  readonly dataSocket: string;
-  readonly resetSocket: string;
-}
 
 /** Names the guest finds the ports by. */
 export const portNames = { data: 'kelyfos.agent', reset: 'kelyfos.reset' } as const;
@@ -14,10 +9,10 @@ export const portNames = { data: 'kelyfos.agent', reset: 'kelyfos.reset' } as co
 export const portIds = { data: 'data-port', reset: 'reset-port' } as const;
 
 /** The virtio-serial ports to the agent: gRPC on one, the line that resets it on the other. */
-export function guestChannelArguments({ dataSocket, resetSocket }: GuestChannelConfig): string[] {
-  const port = (chardev: string, id: string, path: string, name: string, nr: number): string[] => [
+export function guestChannelArguments(): string[] {
+  const port = (chardev: string, id: string, fd: number, name: string, nr: number): string[] => [
     '-chardev',
-    option('socket', { id: chardev, path, server: true, wait: false }),
+    option('socket', { id: chardev, fd, server: true, wait: false }),
     '-device',
     option('virtserialport', { bus: 'channel.0', nr, chardev, id, name }),
   ];
@@ -29,7 +24,7 @@ export function guestChannelArguments({ dataSocket, resetSocket }: GuestChannelC
       max_ports: 4,
       'disable-legacy': true,
     }),
-    ...port('data', portIds.data, dataSocket, portNames.data, 1),
-    ...port('reset', portIds.reset, resetSocket, portNames.reset, 2),
+    ...port('data', portIds.data, inheritedFds.data, portNames.data, 1),
+    ...port('reset', portIds.reset, inheritedFds.reset, portNames.reset, 2),
   ];
 }

@@ -6,4 +6,10 @@ export const inheritedFds = {
   memory: 11,
   /** The template's device state, read once by a clone. */
   state: 12,
+  /** Listening sockets: the monitor, and the two ports of the guest. */
+  monitor: 13,
+  data: 14,
+  reset: 15,
+  /** Log of the guest's console. */
+  console: 16,
 } as const;

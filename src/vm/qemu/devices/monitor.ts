@@ -1,15 +1,11 @@
 import { option } from './argument.ts';
-
-export interface MonitorConfig {
-  /** Path in the jail. */
-  readonly socket: string;
-}
+import { inheritedFds } from './inherited-fds.ts';
 
 /** The QMP socket. QEMU listens, so that a later daemon can connect again. */
-export function monitorArguments({ socket }: MonitorConfig): string[] {
+export function monitorArguments(): string[] {
   return [
     '-chardev',
-    option('socket', { id: 'qmp', path: socket, server: true, wait: false }),
+    option('socket', { id: 'qmp', fd: inheritedFds.monitor, server: true, wait: false }),
     '-mon',
     option('chardev=qmp', { mode: 'control' }),
   ];
