@@ -13,7 +13,7 @@ export async function forwardPort(
   signal: AbortSignal,
   log: Log,
 ): Promise<void> {
-  const fields = { sandboxId, port };
+  const fields = { port };
   const started = performance.now();
   // The client closes its side of it at once, or never writes.
   error.resume();

@@ -1,7 +1,6 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, isIPv6, type Socket } from 'node:net';
-import { type WebSocket, WebSocketServer } from 'ws';
 import { AppError, messageOf, wrap } from '../../platform/errors.ts';
 import type { Log } from '../../platform/log.ts';
 import { spdyCommandProtocols, webSocketCommandProtocols } from './command-protocol.ts';
@@ -11,6 +10,7 @@ import type { PortForwardDomain } from './forward-port.ts';
 import { PendingRequests } from './pending-requests.ts';
 import { serveSpdyCommand, serveSpdyPortForward } from './spdy-session.ts';
 import type { StreamRequest } from './stream-request.ts';
+import { WebSocketUpgrades } from './websocket/upgrades.ts';
 import { acceptSpdy, headerValues, refuseUpgrade, wantedUpgrade } from './upgrade.ts';
 import {
   serveWebSocketCommand,
@@ -20,8 +20,6 @@ import {
 
 /** A connection on which nothing moves for so long is given up, as in Kubernetes' own server. */
 const idleTimeoutMs = 4 * 60 * 60_000;
-/** Other clients than client-go put a whole input into one message; it is held in memory as a whole. */
-const maxMessageBytes = 32 * 1024 * 1024;
 const spdyPortForwardProtocol = 'portforward.k8s.io';
 const protocolHeader = 'x-stream-protocol-version';
 
@@ -77,8 +75,7 @@ export class StreamingServer implements StreamUrls {
   readonly #sockets = new Set<Socket>();
   readonly #sessions = new Set<Promise<void>>();
   readonly #closing = new AbortController();
-  readonly #commandSockets = webSocketServer([...webSocketCommandProtocols.keys()]);
-  readonly #forwardSockets = webSocketServer(webSocketPortForwardProtocols);
+  readonly #webSockets = new WebSocketUpgrades();
 
   private constructor(server: Server, base: string, domain: StreamingDomain, log: Log) {
     this.#server = server;
@@ -192,22 +189,22 @@ export class StreamingServer implements StreamUrls {
 
   #webSocket(found: StreamRequest, request: IncomingMessage, socket: Socket, head: Buffer): void {
     const offered = headerValues(request, 'sec-websocket-protocol');
-    const forward = found.kind === 'portforward';
-    const known = forward ? webSocketPortForwardProtocols : [...webSocketCommandProtocols.keys()];
-    if (offered.length > 0 && !offered.some((protocol) => known.includes(protocol))) {
+    const known = found.kind === 'portforward' ? webSocketPortForwardProtocols : [...webSocketCommandProtocols.keys()];
+    // The client's order is its preference.
+    const protocol = offered.length === 0 ? '' : offered.find((candidate) => known.includes(candidate));
+    if (protocol === undefined) {
       throw new Refusal(
         403,
         `none of the protocols ${offered.join(', ')} is known, but ${known.filter(Boolean).join(', ')}`,
       );
     }
-    const server = forward ? this.#forwardSockets : this.#commandSockets;
-    server.handleUpgrade(request, socket, head, (webSocket: WebSocket) => {
-      this.#session(found, socket, `websocket ${webSocket.protocol}`, async (signal, log) => {
+    this.#webSockets.accept(request, socket, head, protocol, (webSocket) => {
+      this.#session(found, socket, `websocket ${protocol}`, async (signal, log) => {
         if (found.kind === 'portforward') {
-          await serveWebSocketPortForward(webSocket, found, this.#domain.sandboxes, signal, log);
+          await serveWebSocketPortForward(webSocket, protocol, found, this.#domain.sandboxes, signal, log);
           return undefined;
         }
-        return serveWebSocketCommand(webSocket, found, this.#domain.containers, signal, log);
+        return serveWebSocketCommand(webSocket, protocol, found, this.#domain.containers, signal, log);
       });
     });
   }
@@ -235,14 +232,4 @@ export class StreamingServer implements StreamUrls {
     this.#sessions.add(work);
     void work.finally(() => this.#sessions.delete(work));
   }
-}
-
-function webSocketServer(known: readonly string[]): WebSocketServer {
-  return new WebSocketServer({
-    noServer: true,
-    maxPayload: maxMessageBytes,
-    perMessageDeflate: false,
-    // The client's order is its preference.
-    handleProtocols: (offered) => [...offered].find((protocol) => known.includes(protocol)) ?? false,
-  });
 }

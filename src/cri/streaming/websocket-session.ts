@@ -11,7 +11,7 @@ import type { ChannelEncoding } from './websocket/channel-codec.ts';
 import { Channels } from './websocket/channels.ts';
 
 /** SPDY/3.1 as the bytes of a WebSocket connection, which passes where SPDY does not. */
-export const tunnelProtocol = 'SPDY/3.1+portforward.k8s.io';
+const tunnelProtocol = 'SPDY/3.1+portforward.k8s.io';
 
 /** The empty name stands for a client that names none. */
 export const webSocketPortForwardProtocols: readonly string[] = [
@@ -30,16 +30,17 @@ function encodingOf(protocol: string): ChannelEncoding {
 /** exec or attach in WebSocket messages. */
 export async function serveWebSocketCommand(
   socket: WebSocket,
+  name: string,
   request: CommandRequest,
   domain: CommandDomain,
   signal: AbortSignal,
   log: Log,
 ): Promise<CommandOutcome> {
-  const protocol = webSocketCommandProtocols.get(socket.protocol);
-  if (protocol === undefined) throw new AppError('internal', `WebSocket protocol "${socket.protocol}"`);
+  const protocol = webSocketCommandProtocols.get(name);
+  if (protocol === undefined) throw new AppError('internal', `WebSocket protocol "${name}"`);
   const { stdin, stdout, stderr, tty } = request.streams;
   const channels = new Channels(socket, {
-    encoding: encodingOf(socket.protocol),
+    encoding: encodingOf(name),
     readable: [...(stdin ? [channelOf.stdin] : []), ...(tty ? [channelOf.resize] : [])],
     closable: protocol.closable,
   });
@@ -80,18 +81,19 @@ function portPrefix(port: number): Buffer {
  */
 export async function serveWebSocketPortForward(
   socket: WebSocket,
+  name: string,
   request: PortForwardRequest,
   domain: PortForwardDomain,
   signal: AbortSignal,
   log: Log,
 ): Promise<void> {
-  if (socket.protocol === tunnelProtocol) {
+  if (name === tunnelProtocol) {
     await serveSpdyPortForward(createWebSocketStream(socket), request, domain, signal, log);
     return;
   }
   const { sandboxId, ports } = request;
   const channels = new Channels(socket, {
-    encoding: encodingOf(socket.protocol),
+    encoding: encodingOf(name),
     readable: ports.map((_, index) => index * 2),
     closable: false,
   });
