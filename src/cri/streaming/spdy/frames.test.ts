@@ -83,7 +83,7 @@ describe('frames', () => {
       fc.property(fc.array(bytes(200), { maxLength: 8 }), (chunks) => {
         const decoder = new FrameDecoder();
         try {
-          for (const chunk of chunks) [...decoder.push(chunk)];
+          for (const chunk of chunks) Array.from(decoder.push(chunk));
         } catch (error) {
           if (!(error instanceof SpdyProtocolError)) throw error;
         }
