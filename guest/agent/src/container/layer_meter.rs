@@ -98,7 +98,7 @@ mod tests {
     fn rests_after_a_long_one() {
         let meter = LayerMeter::default();
         let count = meter.begin().unwrap();
-        count.finish_after(USAGE, Duration::from_secs(60));
+        count.finish_after(USAGE, Duration::from_mins(1));
         drop(count);
         assert!(meter.begin().is_none());
     }

@@ -100,7 +100,7 @@ fn hugepage_figures(cgroup: &Cgroup) -> Vec<HugepageFigures> {
         .filter_map(|name| name.strip_prefix("hugetlb.")?.strip_suffix(".current"));
     sizes
         // The reservations of a size have files of their own.
-        .filter(|size| !size.ends_with(".rsvd"))
+        .filter(|size| !size.contains(".rsvd"))
         .map(|size| HugepageFigures {
             page_size: size.to_owned(),
             usage_bytes: number(cgroup, &format!("hugetlb.{size}.current")),
