@@ -31,7 +31,7 @@ containerd_version=2.2.1
 packages='ca-certificates containernetworking-plugins e2fsprogs gcc iproute2 iptables libc6-dev
   qemu-system-x86 skopeo util-linux'
 case $purpose in demo | test) packages="$packages busybox-static docker-registry" ;; esac
-case $purpose in test) packages="$packages cpio nginx procps runc umoci" ;; esac
+case $purpose in test) packages="$packages cpio nginx procps socat runc umoci" ;; esac
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
