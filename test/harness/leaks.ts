@@ -100,7 +100,8 @@ export async function snapshotHost(): Promise<HostSnapshot> {
     ['process', await processes()],
     ['network namespace', await names('/run/netns')],
     ['network interface', await links()],
-    ['mount', mounts.map((fields) => fields[4] ?? '')],
+    // iproute2 makes the folder of network namespaces a mount of its own with the first one, once for a host.
+    ['mount', mounts.map((fields) => fields[4] ?? '').filter((target) => target !== '/run/netns')],
     ['cgroup', await cgroups(mounts)],
     ['file', await files()],
     ['firewall rule', await firewall()],
