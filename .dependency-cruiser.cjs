@@ -24,8 +24,21 @@ module.exports = {
       severity: 'error',
       comment:
         'What an adapter needs from a neighbour comes in through its constructor, typed by an interface of its own.',
-      from: { path: `^src/(${bottomRow.join('|')})/` },
+      from: { path: `^src/(${bottomRow.filter((part) => part !== 'host').join('|')})/` },
       to: { path: '^src/', pathNot: '^src/($1|platform)/' },
+    },
+    {
+      name: 'host-is-a-client-of-the-cri',
+      severity: 'error',
+      comment: 'src/host speaks to another runtime in the messages of the CRI, through a client that is handed in.',
+      from: { path: '^src/host/' },
+      to: { path: '^src/', pathNot: '^src/(host|platform)/|^src/cri/(gen/|calls?\\.ts)' },
+    },
+    {
+      name: 'host-takes-the-cri-as-types',
+      severity: 'error',
+      from: { path: '^src/host/' },
+      to: { path: '^src/cri/', dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'podsandbox-not-up',

@@ -4,10 +4,13 @@ import type { GuestAgent } from './agent/guest-agent.ts';
 import type { RunningDaemon } from './cli/daemon-command.ts';
 import type { Config } from './config/config.ts';
 import type { LoadedConfig } from './config/load.ts';
+import { CriClient } from './cri/client.ts';
+import type { HostRuntime as HostRuntimePort } from './cri/mixed/host-runtime.ts';
 import { serveCri } from './cri/server.ts';
 import type { RuntimeInfo } from './cri/services.ts';
 import { type StreamingDomain, StreamingServer } from './cri/streaming/server.ts';
 import { guestLink } from './guest-link.ts';
+import { HostRuntime } from './host/host-runtime.ts';
 import { RegistryImages } from './image/images.ts';
 import { ensureRehearsalImage, rehearsalProgram } from './image/rehearsal-image.ts';
 import { NetworkNamespaces } from './network/network-namespaces.ts';
@@ -68,13 +71,19 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   const recovered = await domain.recover();
   await vms.provider.start();
 
+  const host = await openHostRuntime(config, images, log.child({ part: 'host' }));
+  if (host !== undefined) started.defer(() => host.close());
+
   const { sandboxes, containers, resources, stats, events } = domain;
   const streaming = await startStreaming(config, { sandboxes, containers }, log);
   started.defer(() => streaming.close(callGraceMs));
   const runtime = runtimeInfo(loaded, vms, cgroupDriver);
   const server = await serveCri(
     config.socket,
-    { sandboxes, containers, resources, stats, events, images, networks, streaming, runtime },
+    {
+      ...{ sandboxes, containers, resources, stats, events, images, networks, streaming, runtime },
+      host: host satisfies HostRuntimePort | undefined,
+    },
     log.child({ part: 'cri' }),
   );
   started.defer(() => server.close(callGraceMs));
@@ -140,6 +149,25 @@ async function openVms(
     guest: guestLink(image, log),
     imageBytes: maxUnpackedBytes,
     bootTimeoutMs,
+    log,
+  });
+}
+
+async function openHostRuntime(
+  { root, hostRuntime }: Config,
+  images: RegistryImages,
+  log: Log,
+): Promise<HostRuntime | undefined> {
+  if (hostRuntime === undefined) return undefined;
+  const { endpoint, handler, handlers } = hostRuntime;
+  return HostRuntime.open({
+    calls: new CriClient(endpoint.replace(/^unix:\/\//, '')),
+    endpoint,
+    owner: root,
+    file: join(root, 'host-pods.json'),
+    handler,
+    handlers,
+    images: { imageId: (reference) => images.find(reference)?.id },
     log,
   });
 }

@@ -20,6 +20,15 @@ export interface VmClass {
   readonly qemuArguments: readonly string[];
 }
 
+/** Another CRI runtime of the node. */
+export interface HostRuntimeConfig {
+  readonly endpoint: string;
+  /** Its handler for pods that use a namespace of the host; "" is its default one. */
+  readonly handler: string;
+  /** Our handlers that stand for it, and the handler there that each one means. */
+  readonly handlers: ReadonlyMap<string, string>;
+}
+
 /** The configuration as the rest of the daemon takes it: units resolved, names checked, frozen. */
 export interface Config {
   readonly root: string;
@@ -46,7 +55,7 @@ export interface Config {
   };
   /** Handler name to the VM class it stands for. The default handler is among them. */
   readonly handlers: ReadonlyMap<string, VmClass>;
-  readonly hostRuntime: { readonly endpoint: string } | undefined;
+  readonly hostRuntime: HostRuntimeConfig | undefined;
   readonly streaming: {
     readonly address: string;
     readonly port: number;
@@ -89,10 +98,13 @@ export function compileConfig(file: ConfigFile): Config {
     ]),
   );
   const handlers = new Map<string, VmClass>();
+  const hostHandlers = new Map<string, string>();
   for (const [name, handler] of Object.entries(file.handlers)) {
     const vmClass = classes.get(handler.class);
-    if (vmClass !== undefined) handlers.set(name, vmClass);
+    if (handler.runtime === 'host') hostHandlers.set(name, handler.host_handler ?? file.host_runtime.handler);
+    else if (vmClass !== undefined) handlers.set(name, vmClass);
   }
+  const { endpoint, handler: hostHandler } = file.host_runtime;
   return Object.freeze({
     root: file.root,
     state: file.state,
@@ -117,7 +129,7 @@ export function compileConfig(file: ConfigFile): Config {
       classes,
     },
     handlers,
-    hostRuntime: file.host_runtime.endpoint === undefined ? undefined : { endpoint: file.host_runtime.endpoint },
+    hostRuntime: endpoint === undefined ? undefined : { endpoint, handler: hostHandler, handlers: hostHandlers },
     streaming: compileStreaming(file.streaming),
     metrics: file.metrics,
   });

@@ -24,6 +24,15 @@ export function checkReferences(
   if (typeof defaultHandler === 'string' && !Object.hasOwn(handlers, defaultHandler)) {
     add('default_handler', `found "${defaultHandler}", accepted: a handler, one of ${quoted(Object.keys(handlers))}`);
   }
+  const isHost = (name: string): boolean => table(handlers[name])['runtime'] === 'host';
+  if (typeof defaultHandler === 'string' && isHost(defaultHandler)) {
+    add('default_handler', `found "${defaultHandler}", accepted: a handler whose runtime is "vm"`);
+  }
+  if (table(values['host_runtime'])['endpoint'] === undefined) {
+    for (const name of Object.keys(handlers).filter(isHost)) {
+      add(`handlers.${name}.runtime`, 'found "host", which takes host_runtime.endpoint, and that is not set');
+    }
+  }
   const classes = table(table(values['vm'])['classes']);
   for (const [name, handler] of Object.entries(handlers)) {
     const vmClass = table(handler)['class'] ?? 'default';

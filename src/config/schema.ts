@@ -47,7 +47,9 @@ const vmClass = z.strictObject({
 });
 
 const handler = z.strictObject({
+  runtime: oneOf(['vm', 'host'], 'vm'),
   class: setting(z.string(), 'the name of a VM class', 'default'),
+  host_handler: optionalSetting(z.string(), 'the name of a runtime handler of the host runtime, or ""'),
 });
 
 /** The configuration as it is written in the files, with every default filled in. docs/configuration.md describes each key. */
@@ -99,6 +101,7 @@ export const configSchema = z.strictObject({
   host_runtime: z
     .strictObject({
       endpoint: optionalSetting(z.string().regex(/^unix:\/\/\/./), 'the socket of a CRI runtime, as "unix:///path"'),
+      handler: setting(z.string(), 'the name of a runtime handler of that runtime, or "" for its default', ''),
     })
     .prefault({}),
   streaming: z

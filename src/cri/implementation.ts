@@ -15,6 +15,7 @@ import { streaming, unary } from './instrument.ts';
 import { listContainers, streamContainers } from './list-containers.ts';
 import { listImages, streamImages } from './list-images.ts';
 import { listPodSandbox, streamPodSandboxes } from './list-pod-sandboxes.ts';
+import type { MixedHandlers } from './mixed/handlers.ts';
 import { listPodSandboxStats, podSandboxStats, streamPodSandboxStats } from './pod-sandbox-stats.ts';
 import { podSandboxStatus } from './pod-sandbox-status.ts';
 import { portForward } from './port-forward.ts';
@@ -93,28 +94,32 @@ function missing(rpc: string, services: CriServices): never {
   throw new AppError('unimplemented', `${rpc} is not implemented in kelyfos ${services.runtime.version}`);
 }
 
-/** All calls of a service, each wrapped; those without a handler answer UNIMPLEMENTED with their name. */
+/** All calls of a service, each wrapped; those without a handler answer UNIMPLEMENTED with their name. `mixed`: one for all services. */
 export function implementation(
   definition: ServiceDefinition,
   services: CriServices,
   log: Log,
+  mixed?: MixedHandlers,
 ): UntypedServiceImplementation {
   const unaries = unaryHandlers(services);
   const streams = streamHandlers(services);
+  const unaryOf = (rpc: string): AnyUnary => {
+    const own: AnyUnary = unaries[rpc] ?? (async () => missing(rpc, services));
+    return mixed?.unary(rpc, own) ?? own;
+  };
+  const streamOf = (rpc: string): AnyStream => {
+    const own: AnyStream =
+      streams[rpc] ??
+      // eslint-disable-next-line require-yield -- ends before there is anything to yield
+      async function* () {
+        missing(rpc, services);
+      };
+    return mixed?.stream(rpc, own) ?? own;
+  };
   return Object.fromEntries(
     Object.entries(definition).map(([rpc, { responseStream }]) => [
       rpc,
-      responseStream
-        ? streaming(
-            rpc,
-            streams[rpc] ??
-              // eslint-disable-next-line require-yield -- ends before there is anything to yield
-              async function* () {
-                missing(rpc, services);
-              },
-            log,
-          )
-        : unary(rpc, unaries[rpc] ?? (async () => missing(rpc, services)), log),
+      responseStream ? streaming(rpc, streamOf(rpc), log) : unary(rpc, unaryOf(rpc), log),
     ]),
   );
 }

@@ -26,7 +26,8 @@ function parseMount(mount: cri.Mount, field: string): ContainerMount {
   if (propagation === 'bidirectional') {
     throw unsupported(
       `${field}.propagation`,
-      `mounts made at ${containerPath} in a virtual machine cannot appear on the host (bidirectional)`,
+      `mounts made at ${containerPath} in a virtual machine cannot appear on the host (bidirectional); such pods ` +
+        'go to another CRI runtime of the node: set endpoint in [host_runtime] to its socket',
     );
   }
   if (mount.recursive_read_only && (!mount.readonly || propagation !== 'private')) {

@@ -26,8 +26,9 @@ function mode(option: NamespaceOption, kind: Kind, field: string): Mode {
   if (value === 'node') {
     throw unsupported(
       name,
-      `NODE asks for the host's ${kind} namespace, which a virtual machine does not have; such pods belong to the ` +
-        'runtime in [host_runtime] endpoint, which this version does not serve yet: give them a RuntimeClass of another runtime',
+      `NODE asks for the host's ${kind} namespace, which a virtual machine does not have; whole pods that do go to ` +
+        'another CRI runtime of the node: set endpoint in [host_runtime] to its socket, such as ' +
+        '"unix:///run/containerd/containerd.sock"',
     );
   }
   if (!allowed[kind].includes(value)) throw invalid(name, `cannot be ${option[kind]}`);

@@ -147,7 +147,7 @@ describe('a pod sandbox', () => {
     expect(message).toMatch(
       new RegExp(`^unimplemented: .*namespace_options.${kind}: NODE asks for the host's ${kind} namespace`),
     );
-    expect(message).toContain('[host_runtime] endpoint');
+    expect(message).toContain('set endpoint in [host_runtime]');
   });
 });
 

@@ -3,6 +3,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { wrap } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { implementation } from './implementation.ts';
+import { mixedHandlers } from './mixed/handlers.ts';
 import { criServices } from './proto.ts';
 import type { CriServices } from './services.ts';
 import { claimSocketPath, publishSocket, temporarySocketPath, withdrawSocket } from './socket.ts';
@@ -25,8 +26,10 @@ export async function serveCri(path: string, services: CriServices, log: Log): P
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
   });
-  server.addService(definitions.runtime, implementation(definitions.runtime, services, log));
-  server.addService(definitions.image, implementation(definitions.image, services, log));
+  const mixed = services.host === undefined ? undefined : mixedHandlers(services, services.host);
+  for (const definition of [definitions.runtime, definitions.image]) {
+    server.addService(definition, implementation(definition, services, log, mixed));
+  }
 
   await claimSocketPath(path);
   const temporary = temporarySocketPath(path);

@@ -1,8 +1,9 @@
 import type { Containers, PodSandboxes, ResourceUpdates } from '../podsandbox/model.ts';
 import type { PodEvents } from '../podsandbox/pod-events.ts';
 import type { Images, PodNetworks } from '../podsandbox/ports.ts';
-import type { StreamUrls } from './streaming/server.ts';
 import type { PodStats } from '../podsandbox/stats-model.ts';
+import type { HostRuntime } from './mixed/host-runtime.ts';
+import type { StreamUrls } from './streaming/server.ts';
 
 /** What the daemon says about itself. */
 export interface RuntimeInfo {
@@ -26,4 +27,6 @@ export interface CriServices {
   readonly networks: Pick<PodNetworks, 'state' | 'setPodCidrs'>;
   readonly streaming: StreamUrls;
   readonly runtime: RuntimeInfo;
+  /** For pods that a virtual machine is no place for; without it they are refused. */
+  readonly host?: HostRuntime | undefined;
 }

@@ -1,5 +1,5 @@
 import { status } from '@grpc/grpc-js';
-import { AppError, type ErrorKind, messageOf } from '../platform/errors.ts';
+import { AppError, type ErrorKind, ForeignError, messageOf } from '../platform/errors.ts';
 
 /** The one place where errors of the domain become gRPC statuses. */
 export const statusOf: Readonly<Record<ErrorKind, status>> = {
@@ -30,7 +30,13 @@ export interface CallStatus {
 export function callStatus(error: unknown): CallStatus {
   const text = messageOf(error);
   return {
-    code: error instanceof AppError ? statusOf[error.kind] : status.INTERNAL,
+    code: codeOf(error),
     details: text.length > maxDetails ? `${text.slice(0, maxDetails)}...` : text,
   };
+}
+
+function codeOf(error: unknown): status {
+  // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- a status of gRPC, by its number
+  if (error instanceof ForeignError) return error.code;
+  return error instanceof AppError ? statusOf[error.kind] : status.INTERNAL;
 }

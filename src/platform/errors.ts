@@ -25,6 +25,17 @@ export class AppError extends Error {
   }
 }
 
+/** The error of another runtime, told on as it is. */
+export class ForeignError extends AppError {
+  /** The gRPC status code it came with. */
+  readonly code: number;
+
+  constructor(code: number, message: string, options?: { readonly cause?: unknown }) {
+    super('internal', message, options);
+    this.code = code;
+  }
+}
+
 /** The message of anything that can be thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
