@@ -63,6 +63,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
     networks: networks satisfies PodNetworks,
     images: images satisfies Images,
     binder: new JailerBinder(config.vm.jailer) satisfies VolumeBinder,
+    cdiFolders: config.cdi.specDirs,
     handlers: new Map([...config.handlers].map(([name, { name: className }]) => [name, { className }])),
     defaultHandler: config.defaultHandler,
     log: log.child({ part: 'podsandbox' }),

@@ -1,5 +1,5 @@
 /**
- * What the devices and file systems of a guest need. crc32c_generic is a soft dependency of ext4,
+ * What the devices and file systems of a guest need, and devices that containers ask for. crc32c_generic is a soft dependency of ext4,
  * which no `depends` field names.
  */
 export const wantedModules: readonly string[] = [
@@ -17,6 +17,8 @@ export const wantedModules: readonly string[] = [
   'erofs',
   'ext4',
   'overlay',
+  'fuse',
+  'tun',
 ];
 
 /** Files are named with dashes or underscores, as it comes; the kernel knows underscores only. */

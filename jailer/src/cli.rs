@@ -16,6 +16,7 @@ Usage: kelyfos-jailer run [options] -- PROGRAM [ARGUMENT...]
        kelyfos-jailer seal PATH
        kelyfos-jailer confine [--kvm] CGROUP
        kelyfos-jailer bind [--read-only] [--propagation private|slave] SOURCE TARGET
+       kelyfos-jailer pass [--writable] DEVICE
 
 run: become PROGRAM inside a jail
   --uid N, --gid N      unprivileged user and group of this pod (required)
@@ -40,6 +41,7 @@ hold: keep a memory file of BYTES open as descriptor 3 until killed
 seal: make such a file (/proc/PID/fd/3) unchangeable for ever
 confine: put the device rules of a jail on another cgroup folder, before a jail's process moves there
 bind: mount SOURCE at TARGET without devices and setuid, in one step
+pass: open the block device DEVICE and send it, with a line feed, over the unix socket that is descriptor 3
 ";
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -90,6 +92,7 @@ pub enum Command {
     Seal { path: PathBuf },
     Confine { cgroup: PathBuf, kvm: bool },
     Bind(BindRequest),
+    Pass { device: PathBuf, writable: bool },
     Help,
     Version,
 }
@@ -103,6 +106,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString, IntoIter: 'static>) -
             Some("seal") => seal(parser),
             Some("confine") => confine(parser),
             Some("bind") => bind(parser),
+            Some("pass") => pass(parser),
             _ => Err(Error::Usage(format!("unknown command {}", word.display()))),
         },
         Some(Short('h') | Long("help")) => Ok(Command::Help),
@@ -243,6 +247,21 @@ fn bind(mut parser: lexopt::Parser) -> Result<Command> {
             ..request
         })),
         Err(_) => Err(Error::Usage("bind takes a source and a target".into())),
+    }
+}
+
+fn pass(mut parser: lexopt::Parser) -> Result<Command> {
+    let mut writable = false;
+    let mut words = positional(&mut parser, |argument| match argument {
+        Long("writable") => {
+            writable = true;
+            Ok(())
+        }
+        other => Err(usage(other.unexpected())),
+    })?;
+    match (words.pop(), words.pop()) {
+        (Some(device), None) => Ok(Command::Pass { device, writable }),
+        _ => Err(Error::Usage("pass takes one device".into())),
     }
 }
 

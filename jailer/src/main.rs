@@ -14,6 +14,7 @@ mod jail;
 mod limits;
 mod mounts;
 mod namespaces;
+mod pass;
 mod run;
 mod seal;
 mod sys;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Seal { path } => seal::seal(&path),
         Command::Confine { cgroup, kvm } => device_policy::apply(&[cgroup], kvm),
         Command::Bind(request) => bind::bind(&request),
+        Command::Pass { device, writable } => pass::pass(&device, writable),
         Command::Help => {
             print!("{}", cli::USAGE);
             Ok(())

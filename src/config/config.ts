@@ -38,6 +38,7 @@ export interface Config {
   readonly cgroupDriver: 'auto' | 'systemd' | 'cgroupfs';
   readonly logLevel: LogLevel;
   readonly cni: { readonly confDir: string; readonly binDirs: readonly string[] };
+  readonly cdi: { readonly specDirs: readonly string[] };
   readonly images: {
     readonly registriesConf: string;
     readonly policy: string;
@@ -113,6 +114,7 @@ export function compileConfig(file: ConfigFile): Config {
     cgroupDriver: file.cgroup_driver,
     logLevel: file.log.level,
     cni: { confDir: file.cni.conf_dir, binDirs: file.cni.bin_dirs },
+    cdi: { specDirs: file.cdi.spec_dirs },
     images: {
       registriesConf: file.images.registries_conf,
       policy: file.images.policy,

@@ -78,6 +78,11 @@ export const configSchema = z.strictObject({
       ]),
     })
     .prefault({}),
+  cdi: z
+    .strictObject({
+      spec_dirs: setting(z.array(absolutePath), 'a list of absolute paths', ['/etc/cdi', '/var/run/cdi']),
+    })
+    .prefault({}),
   images: z
     .strictObject({
       registries_conf: path('/etc/containers/registries.conf'),

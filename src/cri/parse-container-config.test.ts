@@ -34,6 +34,7 @@ describe('a container', () => {
       env: [],
       mounts: [],
       devices: [],
+      cdiDevices: [],
       labels: {},
       annotations: {},
       logPath: '',
@@ -153,7 +154,7 @@ describe('a container', () => {
     ],
     [{ ...base, log_path: '../x' }, 'invalid: config.log_path "../x" does not stay'],
     [{ ...base, log_path: '/x' }, 'invalid: config.log_path "/x" does not stay'],
-    [{ ...base, CDI_devices: [{ name: 'v/c=d' }] }, 'unimplemented: config.CDI_devices: "v/c=d" cannot be given'],
+    [{ ...base, CDI_devices: [{ name: 'v/c' }] }, 'invalid: config.CDI_devices[0].name "v/c" is not of the form'],
     [
       { ...base, devices: [{ container_path: '/a', host_path: '/b', permissions: 'x' }] },
       'invalid: config.devices[0].permissions',
@@ -162,7 +163,13 @@ describe('a container', () => {
     [{ ...base, stop_signal: 200 }, 'invalid: config.stop_signal has the unknown value 200'],
     [mount({ host_path: '' }), 'invalid: config.mounts[0].host_path "" is not an absolute path'],
     [mount({ container_path: 'x' }), 'invalid: config.mounts[0].container_path'],
-    [mount({ host_path: '', image: { image: 'x' } }), 'unimplemented: config.mounts[0].image: image volume at /x'],
+    [mount({ image: { image: 'x' } }), 'invalid: config.mounts[0].host_path "/y" and an image are both given'],
+    [mount({ host_path: '', image: { image: 'x' } }), 'invalid: config.mounts[0].readonly is false, but image "x"'],
+    [
+      mount({ host_path: '', readonly: true, image: { image: 'x' }, image_sub_path: 'a/../../b' }),
+      'invalid: config.mounts[0].image_sub_path "a/../../b" does not stay in the image',
+    ],
+    [mount({ image_sub_path: 'a' }), 'invalid: config.mounts[0].image_sub_path "a" is given without an image'],
     [mount({ uidMappings: [{}] }), 'unimplemented: config.mounts[0]: id-mapped mount at /x'],
     [mount({ mount_options: ['noexec'] }), 'unimplemented: config.mounts[0].mount_options: noexec at /x'],
     [

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { ContainerConfig } from '../podsandbox/model.ts';
 import { absolute, invalid, nonEmpty, objectName, plain, required, stringMap, unsupported } from './fields.ts';
 import type * as cri from './gen/cri-types.ts';
-import { parseDevices, parseMounts } from './parse-mounts.ts';
+import { parseCdiName, parseDevices, parseMounts } from './parse-mounts.ts';
 import { parseResources } from './parse-resources.ts';
 import { parseSecurity } from './parse-security.ts';
 import { parseSignal } from './signals.ts';
@@ -35,9 +35,6 @@ export function parseImage(spec: cri.ImageSpec | null, field: string): string {
 export function parseContainerConfig(message: cri.ContainerConfig | null): ContainerConfig {
   const config = required(message, 'config');
   if (config.windows !== null) throw unsupported('config.windows', 'this is a runtime for Linux');
-  const [device] = config.CDI_devices;
-  if (device !== undefined)
-    throw unsupported('config.CDI_devices', `"${device.name}" cannot be given to a virtual machine`);
   const metadata = required(config.metadata, 'config.metadata');
   return {
     metadata: { name: objectName(metadata.name, 'config.metadata.name'), attempt: metadata.attempt },
@@ -50,6 +47,9 @@ export function parseContainerConfig(message: cri.ContainerConfig | null): Conta
     env: parseEnv(config.envs),
     mounts: parseMounts(config.mounts),
     devices: parseDevices(config.devices),
+    cdiDevices: config.CDI_devices.map(({ name }, index) =>
+      parseCdiName(name, `config.CDI_devices[${String(index)}].name`),
+    ),
     labels: stringMap(config.labels),
     annotations: stringMap(config.annotations),
     logPath: parseLogPath(config.log_path),

@@ -1,5 +1,6 @@
-import type { ContainerDevice, ContainerMount } from '../podsandbox/model.ts';
-import { absolute, enumValue, invalid, unsupported } from './fields.ts';
+import type { ContainerDevice, ContainerMount, MountImage } from '../podsandbox/model.ts';
+import type { Outgoing } from './call.ts';
+import { absolute, enumValue, invalid, plain, stringMap, unsupported } from './fields.ts';
 import type * as cri from './gen/cri-types.ts';
 
 const propagations = {
@@ -10,9 +11,6 @@ const propagations = {
 
 function parseMount(mount: cri.Mount, field: string): ContainerMount {
   const containerPath = absolute(mount.container_path, `${field}.container_path`);
-  if (mount.image !== null && mount.image.image !== '') {
-    throw unsupported(`${field}.image`, `image volume at ${containerPath} is not supported in this version`);
-  }
   if (mount.uidMappings.length > 0 || mount.gidMappings.length > 0) {
     throw unsupported(field, `id-mapped mount at ${containerPath} is not supported in this version`);
   }
@@ -33,13 +31,35 @@ function parseMount(mount: cri.Mount, field: string): ContainerMount {
   if (mount.recursive_read_only && (!mount.readonly || propagation !== 'private')) {
     throw invalid(`${field}.recursive_read_only`, `at ${containerPath} needs readonly and private propagation`);
   }
+  const image = parseMountImage(mount, field);
   return {
     containerPath,
-    hostPath: absolute(mount.host_path, `${field}.host_path`),
+    hostPath: image === undefined ? absolute(mount.host_path, `${field}.host_path`) : '',
+    ...(image === undefined ? {} : { image }),
     readonly: mount.readonly,
     selinuxRelabel: mount.selinux_relabel,
     propagation,
     recursiveReadonly: mount.recursive_read_only,
+  };
+}
+
+function parseMountImage(mount: cri.Mount, field: string): MountImage | undefined {
+  const { image, image_sub_path: subPath } = mount;
+  if (image === null || image.image === '') {
+    if (subPath !== '') throw invalid(`${field}.image_sub_path`, `"${subPath}" is given without an image`);
+    return undefined;
+  }
+  if (mount.host_path !== '') throw invalid(`${field}.host_path`, `"${mount.host_path}" and an image are both given`);
+  if (!mount.readonly) throw invalid(`${field}.readonly`, `is false, but image "${image.image}" can only be read`);
+  if (subPath.startsWith('/') || subPath.split('/').includes('..')) {
+    throw invalid(`${field}.image_sub_path`, `"${subPath}" does not stay in the image`);
+  }
+  return {
+    reference: plain(image.image, `${field}.image.image`),
+    userSpecified: image.user_specified_image,
+    annotations: stringMap(image.annotations),
+    subPath: plain(subPath, `${field}.image_sub_path`),
+    id: '',
   };
 }
 
@@ -61,13 +81,15 @@ export function parseDevices(devices: readonly cri.Device[]): readonly Container
   });
 }
 
+/** A device by its name in the Container Device Interface: vendor/class=name. */
+export function parseCdiName(name: string, field: string): string {
+  if (!/^[^/=\0]+\/[^/=\0]+=[^/=\0]+$/.test(name))
+    throw invalid(field, `"${name}" is not of the form vendor/class=name`);
+  return name;
+}
+
 /** The way back: ContainerStatus echoes the mounts, and the kubelet finds the termination message by them. */
-export function shapeMount(
-  mount: ContainerMount,
-): Pick<
-  cri.Mount,
-  'container_path' | 'host_path' | 'readonly' | 'selinux_relabel' | 'propagation' | 'recursive_read_only'
-> {
+export function shapeMount(mount: ContainerMount): Outgoing<cri.Mount> {
   const names = {
     private: 'PROPAGATION_PRIVATE',
     'host-to-container': 'PROPAGATION_HOST_TO_CONTAINER',
@@ -80,5 +102,12 @@ export function shapeMount(
     selinux_relabel: mount.selinuxRelabel,
     propagation: names[mount.propagation],
     recursive_read_only: mount.recursiveReadonly,
+    image: mount.image === undefined ? null : shapeMountImage(mount.image),
+    image_sub_path: mount.image?.subPath ?? '',
   };
+}
+
+/** The kubelet's image collection compares `image` with the ids of images. */
+function shapeMountImage({ id, userSpecified, annotations }: MountImage): Outgoing<cri.ImageSpec> {
+  return { image: id, user_specified_image: userSpecified, annotations, image_ref: id };
 }

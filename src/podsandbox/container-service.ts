@@ -5,9 +5,13 @@ import { abortError, AppError, messageOf, wrap, type ErrorKind } from '../platfo
 import type { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
 import { nowNs, type ContainerEnd } from './container-end.ts';
+import { injectCdiDevices } from './cdi/inject.ts';
+import { attachDisks, releaseDisks } from './container-disks.ts';
 import { containerSpec } from './container-spec.ts';
+import { resolveDevices } from './devices.ts';
 import { execSync } from './exec-sync.ts';
 import { guestHostname } from './guest-setup.ts';
+import { imageVolumeFailure, resolveImageVolumes } from './image-volumes.ts';
 import { newContainerId, type ContainerId, type SandboxId } from './ids.ts';
 import type { Container, ContainerConfig, Containers, ExecResult } from './model.ts';
 import type { Image, Images, Vm, VolumeBinder } from './ports.ts';
@@ -22,6 +26,8 @@ export interface ContainerServiceOptions {
   readonly registry: Registry;
   readonly images: Images;
   readonly binder: VolumeBinder;
+  /** Where CDI files are; a later folder wins. */
+  readonly cdiFolders: readonly string[];
   readonly end: ContainerEnd;
   /** One lock per sandbox id, shared with the sandbox service. */
   readonly locks: KeyedMutex;
@@ -57,7 +63,7 @@ export class ContainerService implements Containers {
           `container name "${config.metadata.name}" attempt ${String(config.metadata.attempt)} is taken by "${twin.record.id}"`,
         );
       }
-      return this.#make(sandbox, vm, image, config, signal);
+      return this.#make(sandbox, vm, image, resolveImageVolumes(config, images), signal);
     });
   }
 
@@ -133,7 +139,7 @@ export class ContainerService implements Containers {
         await entry.pump?.stop();
         await vm.agent.removeContainer(entry.record.id);
         await unbindVolumes(vm.share, entry.record.id);
-        await this.#releaseDisk(entry.sandbox, vm, entry.record.disk, entry);
+        await releaseDisks(entry.sandbox, vm, entry);
       }
       await entry.pump?.stop();
       await registry.removeContainer(entry.record.id);
@@ -202,7 +208,7 @@ export class ContainerService implements Containers {
     config: ContainerConfig,
     signal: AbortSignal,
   ): Promise<ContainerId> {
-    const { registry, binder } = this.#options;
+    const { registry, binder, images } = this.#options;
     const id = newContainerId();
     const trace = new Trace();
     const cleanup = new CleanupStack();
@@ -212,20 +218,32 @@ export class ContainerService implements Containers {
       const entry = await trace.step('record intent', () =>
         registry.addContainer(newRecord(id, sandbox, image, config, stopSignal)),
       );
-      const disk = await trace.step('attach image', () => this.#imageDisk(sandbox, vm, image, signal));
+      const effective = await injectCdiDevices(config, this.#options.cdiFolders);
+      const devices = await resolveDevices(effective.devices);
       let inGuest = false;
       // A guest that may still have it mounted keeps its disk: another image in its place would be read as this one.
-      cleanup.defer('image disk', async () => {
-        if (!inGuest) await this.#releaseDisk(sandbox, vm, disk, entry);
+      cleanup.defer('disks', async () => {
+        if (!inGuest) await releaseDisks(sandbox, vm, entry);
       });
-      await registry.updateContainer(id, { disk });
+      const disks = await trace.step('attach disks', () =>
+        attachDisks(
+          entry,
+          vm,
+          images,
+          effective,
+          devices,
+          (attached) => registry.updateContainer(id, { disks: attached }),
+          signal,
+        ),
+      );
       cleanup.defer('volumes', () => unbindVolumes(vm.share, id));
-      const volumes = await trace.step('bind volumes', () => bindVolumes(vm.share, id, config.mounts, binder));
+      const volumes = await trace.step('bind volumes', () => bindVolumes(vm.share, id, effective.mounts, binder));
       const spec = containerSpec({
         id,
-        config,
-        image: image.config,
-        disk,
+        config: effective,
+        image,
+        disks,
+        devices,
         volumes,
         hostname: guestHostname(sandbox.record.config),
         seccompProfile: await readSeccompProfile(config),
@@ -247,7 +265,7 @@ export class ContainerService implements Containers {
       cleanup.commit();
       return id;
     } catch (error) {
-      const failure = wrap(error, `create container "${config.metadata.name}"`);
+      const failure = imageVolumeFailure(error) ?? wrap(error, `create container "${config.metadata.name}"`);
       // What cannot be undone goes with the sandbox; the container itself never became visible.
       await cleanup.unwind().catch((leftover: unknown) => {
         this.#options.log.error(
@@ -257,17 +275,6 @@ export class ContainerService implements Containers {
       });
       throw failure;
     }
-  }
-
-  /** The containers of one image in a pod share its disk. */
-  async #imageDisk(sandbox: SandboxEntry, vm: Vm, image: Image, signal: AbortSignal): Promise<string> {
-    const sharer = [...sandbox.containers].find(({ record }) => record.imageId === image.id && record.disk !== '');
-    return sharer?.record.disk ?? (await vm.attachDisk(this.#options.images.rootfs(image.id), signal));
-  }
-
-  async #releaseDisk(sandbox: SandboxEntry, vm: Vm, disk: string, leaving: ContainerEntry): Promise<void> {
-    const shared = [...sandbox.containers].some((entry) => entry !== leaving && entry.record.disk === disk);
-    if (disk !== '' && !shared) await vm.detachDisk(disk);
   }
 
   /** Its output may be stuck, on a full disk for instance; the container goes all the same. */
@@ -344,7 +351,7 @@ function newRecord(
     phase: 'creating',
     imageId: image.id,
     imageRef: image.repoDigests[0] ?? image.id,
-    disk: '',
+    disks: [],
     createdAt: nowNs(),
     startedAt: 0n,
     finishedAt: 0n,

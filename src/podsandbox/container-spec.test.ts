@@ -1,11 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
+import { Mount_Kind } from '../agent/gen/agent/v1/agent_pb.js';
 import { containerSpec, type ContainerSpecInput } from './container-spec.ts';
 import { newContainerId } from './ids.ts';
 import type { ContainerConfig } from './model.ts';
 
 const id = newContainerId();
 
-const image: ContainerSpecInput['image'] = {
+const imageConfig: ContainerSpecInput['image']['config'] = {
   entrypoint: ['/entry'],
   cmd: ['serve'],
   env: ['PATH=/bin', 'MODE=image'],
@@ -15,6 +16,8 @@ const image: ContainerSpecInput['image'] = {
   volumes: [],
   labels: {},
 };
+
+const image: ContainerSpecInput['image'] = { id: 'sha256:app', config: imageConfig };
 
 const config: ContainerConfig = {
   metadata: { name: 'app', attempt: 0 },
@@ -27,6 +30,7 @@ const config: ContainerConfig = {
   env: [],
   mounts: [],
   devices: [],
+  cdiDevices: [],
   labels: {},
   annotations: {},
   logPath: '',
@@ -60,7 +64,8 @@ function spec(
     id,
     config: { ...config, ...change },
     image,
-    disk: 'slot0',
+    disks: [{ key: 'image sha256:app', serial: 'slot0' }],
+    devices: [],
     volumes: [],
     hostname: 'web',
     seccompProfile: undefined,
@@ -83,7 +88,7 @@ describe('the command line', () => {
   });
 
   test('nothing at all is refused', () => {
-    expect(() => spec({}, { image: { ...image, entrypoint: [], cmd: [] } })).toThrow(
+    expect(() => spec({}, { image: { ...image, config: { ...imageConfig, entrypoint: [], cmd: [] } } })).toThrow(
       /no command: neither the container nor image "app"/,
     );
   });
@@ -118,7 +123,9 @@ describe('the user', () => {
   });
 
   test('is root when nobody says', () => {
-    expect(spec({}, { image: { ...image, user: '' } }).process?.user).toMatchObject({ username: '0' });
+    expect(spec({}, { image: { ...image, config: { ...imageConfig, user: '' } } }).process?.user).toMatchObject({
+      username: '0',
+    });
   });
 });
 
@@ -135,8 +142,11 @@ describe('mounts', () => {
     target: `/share/${id}/${String(index)}`,
     inShare: `${id}/${String(index)}`,
   });
-  const destinations = (...paths: readonly string[]): (string | undefined)[] =>
-    spec({}, { volumes: paths.map(volume) }).mounts?.map(({ destination }) => destination) ?? [];
+  const destinations = (...paths: readonly string[]): (string | undefined)[] => {
+    const volumes = paths.map(volume);
+    const { mounts } = spec({ mounts: volumes.map(({ mount }) => mount) }, { volumes });
+    return mounts?.map(({ destination }) => destination) ?? [];
+  };
 
   test('a volume below another one comes after it', () => {
     expect(destinations('/data/sub/deep', '/data', '/data/sub').slice(-3)).toEqual([
@@ -149,6 +159,35 @@ describe('mounts', () => {
   test('a volume at the place of a default mount replaces it', () => {
     const paths = destinations('/etc/hosts', '/dev/shm/');
     expect(paths.filter((path) => path === '/etc/hosts' || path === '/dev/shm')).toHaveLength(2);
+  });
+
+  test('volumes of the image are made unless the pod mounts something there', () => {
+    const declared = ['/data/', '/data', '/own', '/own/below', '/'];
+    const [{ mount }] = [volume('/own/', 0)];
+    const { mounts } = spec(
+      { mounts: [mount] },
+      { image: { ...image, config: { ...imageConfig, volumes: declared } } },
+    );
+    expect(mounts?.filter(({ kind }) => kind === Mount_Kind.VOLUME).map(({ destination }) => destination)).toEqual([
+      '/data',
+      '/own/below',
+    ]);
+  });
+
+  test('an image volume is the disk of that image', () => {
+    const mounted = { reference: 'x', userSpecified: '', annotations: {}, subPath: 'a', id: 'sha256:other' };
+    const mount = { ...volume('/image', 0).mount, hostPath: '', image: mounted };
+    const disks = [
+      { key: 'image sha256:app', serial: 'slot0' },
+      { key: 'image sha256:other', serial: 'slot1' },
+    ];
+    expect(spec({ mounts: [mount] }, { disks }).mounts?.at(-1)).toMatchObject({
+      kind: Mount_Kind.IMAGE,
+      source: 'slot1',
+      destination: '/image',
+      subPath: 'a',
+    });
+    expect(() => spec({ mounts: [mount] })).toThrow(/no disk has image sha256:other/);
   });
 
   test('sysfs and cgroup are read-only unless privileged', () => {
@@ -166,10 +205,28 @@ test('a privileged container has all devices and nothing masked', () => {
   expect([devices, maskedPaths, readonlyPaths]).toEqual([[{ all: true, access: 'rwm' }], [], []]);
 });
 
-test('what a VM cannot give is refused by name', () => {
-  expect(() => spec({ devices: [{ containerPath: '/dev/x', hostPath: '/dev/x', permissions: 'rw' }] })).toThrow(
-    /device "\/dev\/x"/,
+test('a device is a disk or one of the guest’s', () => {
+  const node = { containerPath: '/dev/x', access: 'r', uid: 0, gid: 6, mode: 0o660 };
+  const { devices } = spec(
+    {},
+    {
+      devices: [
+        { kind: 'block', hostPath: '/dev/loop0', device: '7:0', writable: false, ...node },
+        { kind: 'guest', guestPath: '/dev/fuse', ...node },
+      ],
+      disks: [
+        { key: 'image sha256:app', serial: 'slot0' },
+        { key: 'block 7:0 ro', serial: 'block-1' },
+      ],
+    },
   );
+  expect(devices).toEqual([
+    { path: '/dev/x', access: 'r', uid: 0, gid: 6, mode: 0o660, disk: 'block-1' },
+    { path: '/dev/x', access: 'r', uid: 0, gid: 6, mode: 0o660, source: '/dev/fuse' },
+  ]);
+});
+
+test('what a VM cannot give is refused by name', () => {
   expect(() => spec(secure({ namespaces: { ...config.security.namespaces, ipc: 'node' } }))).toThrow(
     /host's ipc namespace/,
   );

@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import {
   Mount_Kind,
@@ -11,9 +12,12 @@ import {
 } from '../agent/gen/agent/v1/agent_pb.js';
 import { AppError } from '../platform/errors.ts';
 import { capabilitySets } from './capabilities.ts';
+import { blockKey, imageKey, serialOf } from './container-disks.ts';
+import type { GuestDevice } from './devices.ts';
 import type { ContainerId } from './ids.ts';
-import type { ContainerConfig, ContainerSecurity, NamespaceMode } from './model.ts';
-import type { ImageConfig } from './ports.ts';
+import type { ContainerConfig, ContainerMount, ContainerSecurity, NamespaceMode } from './model.ts';
+import type { Image, ImageConfig } from './ports.ts';
+import type { AttachedDisk } from './records.ts';
 import { guestResources, refuseHugePages } from './resources.ts';
 import type { BoundVolume } from './volumes.ts';
 
@@ -27,8 +31,17 @@ const defaultPath = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 const defaultMounts: readonly MountInit[] = [
   { kind: Mount_Kind.PROC, destination: '/proc', options: ['nosuid', 'noexec', 'nodev'] },
-  { kind: Mount_Kind.DEV, destination: '/dev', options: ['nosuid', 'noexec'] },
-  { kind: Mount_Kind.DEVPTS, destination: '/dev/pts', options: ['nosuid', 'noexec'] },
+  {
+    kind: Mount_Kind.DEV,
+    destination: '/dev',
+    // The mode of a tmpfs is 1777 otherwise: all could write, and root not open with O_CREAT what another owns.
+    options: ['nosuid', 'noexec', 'strictatime', 'mode=755', 'size=65536k'],
+  },
+  {
+    kind: Mount_Kind.DEVPTS,
+    destination: '/dev/pts',
+    options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
+  },
   { kind: Mount_Kind.MQUEUE, destination: '/dev/mqueue', options: ['nosuid', 'noexec', 'nodev'] },
   { kind: Mount_Kind.SHM, destination: '/dev/shm', options: ['nosuid', 'noexec', 'nodev'] },
 ];
@@ -54,9 +67,10 @@ const namespaceModes: Record<Exclude<NamespaceMode, 'node'>, Namespaces_Mode> = 
 export interface ContainerSpecInput {
   readonly id: ContainerId;
   readonly config: ContainerConfig;
-  readonly image: ImageConfig;
-  /** Serial of the disk that holds the image. */
-  readonly disk: string;
+  readonly image: Pick<Image, 'id' | 'config'>;
+  /** Those of its image, of its image volumes and of its block devices. */
+  readonly disks: readonly AttachedDisk[];
+  readonly devices: readonly GuestDevice[];
   readonly volumes: readonly BoundVolume[];
   readonly hostname: string;
   /** Content of the seccomp profile that config.security.seccomp names. */
@@ -65,12 +79,13 @@ export interface ContainerSpecInput {
 
 /** Joins what the pod asks for with what the image says into what the agent is told. Pure. */
 export function containerSpec(input: ContainerSpecInput): SpecInit {
-  const { config, image } = input;
+  const { config } = input;
+  const image = input.image.config;
   const { security } = config;
   const argv = commandLine(config, image);
   return {
     id: input.id,
-    rootfs: { imageDisk: input.disk, readonly: security.readonlyRootfs },
+    rootfs: { imageDisk: serial(input, imageKey(input.image.id)), readonly: security.readonlyRootfs },
     process: {
       argv,
       env: environment(config, image, input.hostname),
@@ -84,7 +99,7 @@ export function containerSpec(input: ContainerSpecInput): SpecInit {
     mounts: mounts(input),
     maskedPaths: security.privileged ? [] : [...security.maskedPaths],
     readonlyPaths: security.privileged ? [] : [...security.readonlyPaths],
-    devices: devices(config),
+    devices: devices(input),
     ...resources(config),
     namespaces: {
       pid: namespaceMode(security.namespaces.pid, 'pid'),
@@ -143,7 +158,7 @@ function seccomp(security: ContainerSecurity, profile: Uint8Array | undefined): 
 function mounts(input: ContainerSpecInput): MountInit[] {
   const { config, volumes } = input;
   const { privileged } = config.security;
-  const taken = new Set(volumes.map(({ mount }) => normalize(mount.containerPath)));
+  const taken = new Set(config.mounts.map(({ containerPath }) => normalize(containerPath)));
   const base: MountInit[] = [
     ...defaultMounts,
     { kind: Mount_Kind.SYSFS, destination: '/sys', readonly: !privileged, options: ['nosuid', 'noexec', 'nodev'] },
@@ -155,9 +170,30 @@ function mounts(input: ContainerSpecInput): MountInit[] {
     },
     ...podFiles.map((file) => ({ ...file, readonly: config.security.readonlyRootfs })),
   ].filter((mount) => !taken.has(mount.destination ?? ''));
+  const all = [
+    ...volumes.map(volumeMount),
+    ...config.mounts.flatMap((mount) => imageVolume(mount, input)),
+    // The pod's own choice of what is there comes before the image's.
+    ...[...new Set(input.image.config.volumes.map(normalize))]
+      .filter((path) => path !== '/' && !taken.has(path))
+      .map((destination): MountInit => ({ kind: Mount_Kind.VOLUME, destination })),
+  ];
   // A volume below another one must come after it, whatever order they were given in.
-  const ordered = volumes.toSorted((a, b) => depth(a.mount.containerPath) - depth(b.mount.containerPath));
-  return [...base, ...ordered.map(volumeMount)];
+  const ordered = all.toSorted((a, b) => depth(a.destination ?? '') - depth(b.destination ?? ''));
+  return [...base, ...ordered];
+}
+
+function imageVolume({ image, containerPath }: ContainerMount, input: ContainerSpecInput): MountInit[] {
+  if (image === undefined) return [];
+  const destination = normalize(containerPath);
+  const { subPath } = image;
+  return [{ kind: Mount_Kind.IMAGE, source: serial(input, imageKey(image.id)), destination, subPath, readonly: true }];
+}
+
+function serial({ disks }: ContainerSpecInput, key: string): string {
+  const found = serialOf({ disks }, key);
+  if (found === undefined) throw new AppError('internal', `no disk has ${key}`);
+  return found;
 }
 
 function volumeMount({ mount, inShare }: BoundVolume): MountInit {
@@ -173,23 +209,21 @@ function volumeMount({ mount, inShare }: BoundVolume): MountInit {
 }
 
 function normalize(path: string): string {
-  const trimmed = path.replace(/\/+/g, '/').replace(/(.)\/$/, '$1');
-  return trimmed.startsWith('/') ? trimmed : `/${trimmed}`;
+  const trimmed = posix.normalize(`/${path}`);
+  return trimmed.length > 1 && trimmed.endsWith('/') ? trimmed.slice(0, -1) : trimmed;
 }
 
 function depth(path: string): number {
   return normalize(path).split('/').length;
 }
 
-function devices(config: ContainerConfig): MessageInitShape<typeof DeviceSchema>[] {
-  const [first] = config.devices;
-  if (first !== undefined) {
-    throw new AppError(
-      'unimplemented',
-      `device "${first.hostPath}": host devices cannot be given to a virtual machine yet`,
-    );
-  }
-  return config.security.privileged ? [{ all: true, access: 'rwm' }] : [];
+function devices(input: ContainerSpecInput): MessageInitShape<typeof DeviceSchema>[] {
+  const asked = input.devices.map((device) => {
+    const { containerPath: path, access, uid, gid, mode } = device;
+    const what = device.kind === 'block' ? { disk: serial(input, blockKey(device)) } : { source: device.guestPath };
+    return { path: normalize(path), access, uid, gid, mode, ...what };
+  });
+  return input.config.security.privileged ? [{ all: true, access: 'rwm' }, ...asked] : asked;
 }
 
 function resources({ resources: limits }: ContainerConfig): Pick<SpecInit, 'resources'> {

@@ -20,6 +20,7 @@ export interface DomainOptions {
   readonly networks: PodNetworks;
   readonly images: Images;
   readonly binder: VolumeBinder;
+  readonly cdiFolders: readonly string[];
   /** VM class of each runtime handler. */
   readonly handlers: ReadonlyMap<string, { readonly className: string }>;
   readonly defaultHandler: string;
@@ -40,7 +41,7 @@ export interface Domain {
 
 /** Puts the parts of the domain together. */
 export function createDomain(options: DomainOptions): Domain {
-  const { store, vms, networks, images, binder, handlers, defaultHandler, log } = options;
+  const { store, vms, networks, images, binder, cdiFolders, handlers, defaultHandler, log } = options;
   const records = openRecords(store);
   const events = new PodEventSource();
   const registry = new Registry(records, log, (type, id, entry) => {
@@ -61,7 +62,7 @@ export function createDomain(options: DomainOptions): Domain {
       defaultHandler,
       log,
     }),
-    containers: new ContainerService({ registry, images, binder, end: containerEnd, locks, log }),
+    containers: new ContainerService({ registry, images, binder, cdiFolders, end: containerEnd, locks, log }),
     resources: new ResourceService(registry, locks),
     stats: new StatsService(registry, log),
     events,

@@ -105,9 +105,23 @@ export interface LinuxResources {
 
 export type MountPropagation = 'private' | 'host-to-container' | 'bidirectional';
 
+/** Another image as a volume. */
+export interface MountImage {
+  /** Any reference that ImageStatus would resolve. */
+  readonly reference: string;
+  readonly userSpecified: string;
+  readonly annotations: StringMap;
+  /** Relative path in the image; empty: all of it. */
+  readonly subPath: string;
+  /** sha256:<hex>, equal to Image.id; empty until the container is made. */
+  readonly id: string;
+}
+
 export interface ContainerMount {
   readonly containerPath: string;
+  /** Empty with an image. */
   readonly hostPath: string;
+  readonly image?: MountImage;
   readonly readonly: boolean;
   readonly selinuxRelabel: boolean;
   readonly propagation: MountPropagation;
@@ -118,6 +132,8 @@ export interface ContainerDevice {
   readonly containerPath: string;
   readonly hostPath: string;
   readonly permissions: string;
+  /** What the node in the container has instead of the host's mode and owner. */
+  readonly node?: { readonly mode?: number; readonly uid?: number; readonly gid?: number };
 }
 
 export interface SeccompSelection {
@@ -160,6 +176,8 @@ export interface ContainerConfig {
   readonly env: readonly { readonly key: string; readonly value: string }[];
   readonly mounts: readonly ContainerMount[];
   readonly devices: readonly ContainerDevice[];
+  /** Names as vendor/class=name. */
+  readonly cdiDevices: readonly string[];
   readonly labels: StringMap;
   readonly annotations: StringMap;
   /** Relative to the sandbox's log directory; empty: no log file. */

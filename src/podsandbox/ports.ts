@@ -123,6 +123,8 @@ export interface Vm {
    * The file is hard-linked into the VM's folder: removing it elsewhere does no harm.
    */
   attachDisk(source: HostPath, signal: AbortSignal): Promise<string>;
+  /** Makes a block device of the host a disk of the guest, whose serial is returned. Read-only unless `writable`. */
+  attachBlockDevice(device: HostPath, writable: boolean, signal: AbortSignal): Promise<string>;
   /** Unknown serials are not an error. The guest must have unmounted it. */
   detachDisk(serial: string): Promise<void>;
   /** What it takes from the host. Answers at once, also when the guest hangs; an error when QEMU is gone. */

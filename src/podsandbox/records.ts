@@ -37,6 +37,12 @@ export interface SandboxRecord extends SandboxResources {
  */
 export type ContainerPhase = 'creating' | 'created' | 'running' | 'exited';
 
+export interface AttachedDisk {
+  /** What is on it, see container-disks.ts. */
+  readonly key: string;
+  readonly serial: string;
+}
+
 export interface ContainerRecord {
   readonly id: ContainerId;
   readonly sandboxId: SandboxId;
@@ -46,8 +52,8 @@ export interface ContainerRecord {
   readonly phase: ContainerPhase;
   readonly imageId: string;
   readonly imageRef: string;
-  /** Serial of the disk that holds its image. */
-  readonly disk: string;
+  /** Disks of the guest that it uses: images and block devices. */
+  readonly disks: readonly AttachedDisk[];
   readonly createdAt: bigint;
   readonly startedAt: bigint;
   readonly finishedAt: bigint;
@@ -76,6 +82,7 @@ const containerShape = z.looseObject({
   sandboxId: id,
   phase: z.enum(['creating', 'created', 'running', 'exited']),
   config: z.looseObject({}),
+  disks: z.array(z.object({ key: z.string(), serial: z.string() })).default([]),
   createdAt: z.bigint(),
 });
 const checkpointSchema = z

@@ -2,6 +2,7 @@ import { ContainerInfo_State, type ContainerInfo } from '../agent/gen/agent/v1/a
 import { messageOf } from '../platform/errors.ts';
 import type { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
+import { releaseDisks } from './container-disks.ts';
 import type { ContainerEnd } from './container-end.ts';
 import type { PodNetworks, Vm, VmProvider } from './ports.ts';
 import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
@@ -157,12 +158,11 @@ async function recoverContainer(
   info: ContainerInfo | undefined,
 ): Promise<void> {
   const { registry, containers } = options;
-  const { id, phase, disk } = container.record;
+  const { id, phase } = container.record;
   if (phase === 'creating') {
     await vm.agent.removeContainer(id);
     await unbindVolumes(vm.share, id);
-    const shared = [...container.sandbox.containers].some((other) => other !== container && other.record.disk === disk);
-    if (disk !== '' && !shared) await vm.detachDisk(disk);
+    await releaseDisks(container.sandbox, vm, container);
     await registry.removeContainer(id);
     return;
   }

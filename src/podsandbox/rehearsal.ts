@@ -3,6 +3,7 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { CreateContainerRequestSchema } from '../agent/gen/agent/v1/agent_pb.js';
 import { silentLog } from '../platform/log.ts';
 import { AckQueue } from './ack-queue.ts';
+import { imageKey } from './container-disks.ts';
 import { containerSpec } from './container-spec.ts';
 import { execSync } from './exec-sync.ts';
 import { guestSetup } from './guest-setup.ts';
@@ -131,6 +132,7 @@ function spec(
     env: [],
     mounts: [],
     devices: [],
+    cdiDevices: [],
     labels: {},
     annotations: {},
     logPath: '',
@@ -158,8 +160,9 @@ function spec(
   return containerSpec({
     id,
     config,
-    image: imageConfig,
-    disk,
+    image: { id: '', config: imageConfig },
+    disks: [{ key: imageKey(''), serial: disk }],
+    devices: [],
     volumes: [],
     hostname: 'rehearsal',
     seccompProfile: undefined,

@@ -35,6 +35,7 @@ export async function bindVolumes(
   await mkdir(folder, { mode: 0o755 });
   const bound: BoundVolume[] = [];
   for (const [index, mount] of mounts.entries()) {
+    if (mount.image !== undefined) continue;
     const source = await resolveSource(mount);
     const target = join(folder, String(index));
     if (source.isFolder) await mkdir(target);

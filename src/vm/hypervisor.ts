@@ -43,7 +43,7 @@ export interface MachineExit {
   readonly at: Date;
 }
 
-/** Disks of a running machine beyond its scratch disk. Values are file names in the VM's disk folder. */
+/** Disks of a running machine beyond its scratch disk. Values are file names in the VM's disk folder, but for block devices. */
 export interface MachineDisks {
   readonly slots: ReadonlyMap<number, string>;
   readonly hotAdded: ReadonlyMap<string, string>;
@@ -65,6 +65,8 @@ export interface Machine {
   insertDisk(slot: number, name: string): Promise<void>;
   ejectDisk(slot: number): Promise<void>;
   hotAddDisk(serial: string, name: string): Promise<void>;
+  /** `device` is a block device of the host, which its jail cannot reach by itself. */
+  hotAddBlockDevice(serial: string, device: string, writable: boolean): Promise<void>;
   hotRemoveDisk(serial: string): Promise<void>;
   /** Orderly quit, SIGTERM, SIGKILL. Idempotent. */
   stop(): Promise<void>;

@@ -93,6 +93,10 @@ export class PodVm<A extends GuestConnection> {
     return this.#disks.attach(source, signal);
   }
 
+  attachBlockDevice(device: string, writable: boolean, signal: AbortSignal): Promise<string> {
+    return this.#disks.attachBlockDevice(device, writable, signal);
+  }
+
   detachDisk(serial: string): Promise<void> {
     return this.#disks.detach(serial);
   }

@@ -53,6 +53,19 @@ test('what exceeds the slots is hot-added, ten at once', async () => {
   expect(await readdir(disks)).not.toContain('disk-1.img');
 });
 
+test('block devices are hot-added under serials of their own, and found again', async () => {
+  const on = VmDisks.none(machine, disks, slotBytes);
+  expect(await on.attachBlockDevice('/dev/loop0', true, signal)).toBe('block-1');
+  expect(await on.attachBlockDevice('/dev/loop0', false, signal)).toBe('block-2');
+  expect([...machine.hotAdded.values()]).toEqual(['/dev/loop0 rw', '/dev/loop0 ro']);
+  const later = await VmDisks.of(machine, disks, slotBytes);
+  await later.detach('block-1');
+  expect([...machine.hotAdded.keys()]).toEqual(['block-2']);
+  expect(await later.attachBlockDevice('/dev/loop1', true, signal)).toBe('block-1');
+  fail.failAt(0);
+  await expect(later.attachBlockDevice('/dev/loop2', true, signal)).rejects.toThrow(/attach \/dev\/loop2 as block-3: /);
+});
+
 test('an image of another size than a slot is hot-added', async () => {
   await truncate(image, slotBytes * 2);
   expect(await VmDisks.none(machine, disks, slotBytes).attach(image, signal)).toBe('disk-1');

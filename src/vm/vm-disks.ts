@@ -5,12 +5,16 @@ import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Machine } from './hypervisor.ts';
 import { imageSlotCount, slotSerial } from './qemu/devices/image-slots.ts';
 
-/** Serials of disks beyond the slots: disk-1, disk-2, ... */
+/** Serials of disks beyond the slots: disk-1, disk-2, ..., and those of block devices. */
 const hotAddPrefix = 'disk-';
+const blockPrefix = 'block-';
 
 type Position = { readonly kind: 'slot'; readonly slot: number } | { readonly kind: 'hot-added' };
 
-/** Read-only disks of one VM: the slots first, then hot-added ones. Each is a hard link in the VM's disk folder. */
+/**
+ * Disks of one VM: read-only files go into the slots first, then become hot-added disks, each a hard
+ * link in the VM's disk folder. Block devices of the host are hot-added.
+ */
 export class VmDisks {
   readonly #machine: Machine;
   readonly #folder: string;
@@ -58,6 +62,21 @@ export class VmDisks {
     });
   }
 
+  /** Attaches a block device of the host and returns the serial of the disk it becomes. */
+  attachBlockDevice(device: string, writable: boolean, signal: AbortSignal): Promise<string> {
+    return this.#lock.run('', async () => {
+      signal.throwIfAborted();
+      const serial = this.#unused(blockPrefix);
+      try {
+        await this.#machine.hotAddBlockDevice(serial, device, writable);
+      } catch (error) {
+        throw wrap(error, `attach ${device} as ${serial}`);
+      }
+      this.#attached.set(serial, { kind: 'hot-added' });
+      return serial;
+    });
+  }
+
   /** Unknown serials are fine. */
   detach(serial: string): Promise<void> {
     return this.#lock.run('', async () => {
@@ -82,9 +101,13 @@ export class VmDisks {
     if (free !== undefined && found.size === this.#slotBytes) {
       return { serial: slotSerial(free), position: { kind: 'slot', slot: free } };
     }
+    return { serial: this.#unused(hotAddPrefix), position: { kind: 'hot-added' } };
+  }
+
+  #unused(prefix: string): string {
     let number = 1;
-    while (this.#attached.has(`${hotAddPrefix}${String(number)}`)) number++;
-    return { serial: `${hotAddPrefix}${String(number)}`, position: { kind: 'hot-added' } };
+    while (this.#attached.has(`${prefix}${String(number)}`)) number++;
+    return `${prefix}${String(number)}`;
   }
 
   async #link(source: string, name: string): Promise<void> {

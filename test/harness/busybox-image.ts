@@ -9,6 +9,8 @@ export interface BusyboxImageOptions {
   readonly config?: OciRunConfig;
   /** More files, by absolute path. A file of its own gives an image a digest of its own. */
   readonly files?: Readonly<Record<string, string>>;
+  /** More layers on top, as tar streams. */
+  readonly layers?: readonly Uint8Array[];
 }
 
 /** From the package busybox-static. Its shell runs applets by itself, whatever /bin holds. */
@@ -50,7 +52,7 @@ export async function buildBusyboxImage(folder: string, options: BusyboxImageOpt
   try {
     await fillRoot(root, options.files ?? {});
     const config = { Env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'], Cmd: ['sh'], ...options.config };
-    return await writeOciLayout(folder, [await tarOf(root)], config);
+    return await writeOciLayout(folder, [await tarOf(root), ...(options.layers ?? [])], config);
   } finally {
     await removeFolder(root);
   }

@@ -1,6 +1,12 @@
 //! Block devices by the serial that the host gave them.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 
@@ -31,4 +37,23 @@ pub fn find(serial: &str) -> Result<PathBuf, DiskError> {
         }
     }
     Err(DiskError::NotFound(serial.to_owned()))
+}
+
+const UNUSED_WITHIN: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Waits until no file system is mounted from a disk any more. The kernel says so by letting it be
+/// opened exclusively.
+pub fn until_unused(device: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + UNUSED_WITHIN;
+    let mut exclusive = fs::OpenOptions::new();
+    exclusive.read(true).custom_flags(libc::O_EXCL);
+    loop {
+        match exclusive.open(device) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                thread::sleep(PAUSE);
+            }
+            outcome => return outcome.map(drop),
+        }
+    }
 }

@@ -30,6 +30,8 @@ pub enum RootFsError {
     Step { step: String, source: io::Error },
     #[error("root file system of container {0} is already mounted")]
     Exists(String),
+    #[error("root file system of container {0} is not mounted")]
+    NotMounted(String),
 }
 
 impl From<RootFsError> for Status {
@@ -52,8 +54,8 @@ pub struct LayerUsage {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Image disk of each container that is mounted.
-    images: HashMap<String, String>,
+    /// Image disks of each container that is mounted; that of its root file system is the first.
+    images: HashMap<String, Vec<String>>,
     scratch_is_mounted: bool,
 }
 
@@ -77,7 +79,9 @@ impl RootFs {
         let result = mount_overlay(container_id, &image);
         match result {
             Ok(_) => {
-                state.images.insert(container_id.to_owned(), image_disk.to_owned());
+                state
+                    .images
+                    .insert(container_id.to_owned(), vec![image_disk.to_owned()]);
             }
             Err(_) => state.release_image(image_disk)?,
         }
@@ -88,12 +92,38 @@ impl RootFs {
     /// Unknown ids are fine.
     pub fn unmount(&self, container_id: &str) -> Result<(), RootFsError> {
         let mut state = self.state();
-        let Some(image_disk) = state.images.get(container_id).cloned() else {
+        if !state.images.contains_key(container_id) {
             return Ok(());
-        };
+        }
         remove_overlay(container_id)?;
-        state.images.remove(container_id);
-        state.release_image(&image_disk)
+        let disks = state.images.remove(container_id).unwrap_or_default();
+        disks.iter().try_for_each(|disk| state.release_image(disk))
+    }
+
+    /// Mounts one more image for a container that is mounted, until it is unmounted. The folder with
+    /// its files.
+    pub fn add_image(&self, container_id: &str, disk: &str) -> Result<PathBuf, RootFsError> {
+        let mut state = self.state();
+        let folder = state.mount_image(disk)?;
+        match state.images.get_mut(container_id) {
+            Some(disks) if disks.iter().any(|it| it == disk) => {}
+            Some(disks) => disks.push(disk.to_owned()),
+            None => {
+                state.release_image(disk)?;
+                return Err(RootFsError::NotMounted(container_id.to_owned()));
+            }
+        }
+        Ok(folder)
+    }
+
+    /// A new folder on the scratch disk that goes with the container's writable layer.
+    pub fn add_folder(container_id: &str, name: &str) -> Result<PathBuf, RootFsError> {
+        let folder = layer(container_id).join("volumes").join(name);
+        step(
+            &format!("volume {name} of container {container_id}"),
+            fs::create_dir_all(&folder),
+        )?;
+        Ok(folder)
     }
 
     pub fn usage(&self, container_id: &str) -> LayerUsage {
@@ -146,7 +176,7 @@ impl State {
     fn mount_image(&self, disk: &str) -> Result<PathBuf, RootFsError> {
         let device = disks::find(disk)?;
         let target = image_folder(disk);
-        if self.images.values().all(|it| it != disk) {
+        if !self.uses(disk) {
             let name = format!("image disk {disk}");
             step(&name, forget_cache(&device))?;
             step(
@@ -158,14 +188,20 @@ impl State {
     }
 
     fn release_image(&self, disk: &str) -> Result<(), RootFsError> {
-        if self.images.values().any(|it| it == disk) {
+        if self.uses(disk) {
             return Ok(());
         }
         let target = image_folder(disk);
         step(
             &format!("image disk {disk}"),
             mounts::unmount(&target, UnmountFlags::empty()).and_then(|()| remove_folder(&target)),
-        )
+        )?;
+        // The mounts of a namespace that has ended go a moment after its last process.
+        step(&format!("image disk {disk}"), disks::until_unused(&disks::find(disk)?))
+    }
+
+    fn uses(&self, disk: &str) -> bool {
+        self.images.values().flatten().any(|it| it == disk)
     }
 }
 

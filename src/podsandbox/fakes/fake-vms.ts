@@ -45,6 +45,10 @@ export class FakeVm implements Vm {
     return Promise.resolve(serial);
   }
 
+  attachBlockDevice(device: string, writable: boolean): Promise<string> {
+    return this.attachDisk(`${device} ${writable ? 'rw' : 'ro'}`);
+  }
+
   detachDisk(serial: string): Promise<void> {
     this.disks.delete(serial);
     return Promise.resolve();

@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { MachineDisks } from '../hypervisor.ts';
@@ -7,6 +8,8 @@ import { jailPaths } from './jail-paths.ts';
 import { QmpRefusal, type QmpArguments, type QmpEvent } from './qmp.ts';
 
 type Execute = (command: string, args?: QmpArguments) => Promise<unknown>;
+/** Sends the descriptor of an open block device over the monitor; the next add-fd takes it. */
+type PassDevice = (device: string, writable: boolean) => Promise<void>;
 type WaitEvent = (matches: (event: QmpEvent) => boolean, what: string, signal: AbortSignal) => Promise<QmpEvent>;
 
 /** The guest takes part in a hot removal; the rehearsed path takes some 50 ms under emulation. */
@@ -29,10 +32,12 @@ const children = z.array(z.looseObject({ name: z.string() }));
 export class QemuDisks {
   readonly #execute: Execute;
   readonly #waitEvent: WaitEvent;
+  readonly #passDevice: PassDevice;
 
-  constructor(execute: Execute, waitEvent: WaitEvent) {
+  constructor(execute: Execute, waitEvent: WaitEvent, passDevice: PassDevice) {
     this.#execute = execute;
     this.#waitEvent = waitEvent;
+    this.#passDevice = passDevice;
   }
 
   async list(): Promise<MachineDisks> {
@@ -48,7 +53,7 @@ export class QemuDisks {
         ? node['node-name'].slice(nodePrefix.length)
         : undefined;
       if (position === undefined) continue;
-      const name = node.file.slice(jailPaths.disks.length + 1);
+      const name = posix.basename(node.file);
       const slot = Array.from({ length: imageSlotCount }, (_, index) => index).find(
         (index) => slotSerial(index) === position,
       );
@@ -77,6 +82,34 @@ export class QemuDisks {
   async hotAdd(serial: string, name: string): Promise<void> {
     const node = nodeName(serial);
     await this.#addNode(node, name);
+    await this.#addDisk(serial, node);
+  }
+
+  /** The jail shows no device, so QEMU is handed an open descriptor, kept in a set with the serial's number. */
+  async hotAddBlockDevice(serial: string, device: string, writable: boolean): Promise<void> {
+    const node = nodeName(serial);
+    const set = descriptorSet(serial);
+    // Of an attempt that was cut off.
+    await this.#deleteNode(node);
+    await this.#passDevice(device, writable);
+    await this.#execute('add-fd', { 'fdset-id': set });
+    try {
+      await this.#execute('blockdev-add', {
+        driver: 'host_device',
+        'node-name': node,
+        filename: `/dev/fdset/${String(set)}`,
+        'read-only': !writable,
+        locking: 'off',
+        discard: 'unmap',
+      });
+      await this.#addDisk(serial, node);
+    } catch (error) {
+      await this.#forgetDescriptors(serial);
+      throw error;
+    }
+  }
+
+  async #addDisk(serial: string, node: string): Promise<void> {
     try {
       await this.#execute('device_add', { driver: 'scsi-hd', bus: scsiBus, id: serial, drive: node, serial });
     } catch (error) {
@@ -100,6 +133,18 @@ export class QemuDisks {
       if (!(error instanceof QmpRefusal && error.errorClass === 'DeviceNotFound')) throw error;
     }
     await this.#deleteNode(nodeName(serial));
+    await this.#forgetDescriptors(serial);
+  }
+
+  /** QEMU closes them. A serial that is no block device's has none. */
+  async #forgetDescriptors(serial: string): Promise<void> {
+    const set = descriptorSet(serial);
+    if (set === undefined) return;
+    try {
+      await this.#execute('remove-fd', { 'fdset-id': set });
+    } catch (error) {
+      if (!(error instanceof QmpRefusal && /find/i.test(error.message))) throw error;
+    }
   }
 
   /**
@@ -141,6 +186,13 @@ export class QemuDisks {
 }
 
 const nodePrefix = 'file-';
+/** Smaller ones belong to QEMU's command line. */
+const firstDescriptorSet = 100;
+
+function descriptorSet(serial: string): number | undefined {
+  const number = /^block-(\d+)$/.exec(serial)?.[1];
+  return number === undefined ? undefined : firstDescriptorSet + Number(number);
+}
 
 function nodeName(position: string): string {
   return `${nodePrefix}${position}`;

@@ -44,14 +44,15 @@ export class QemuHypervisor implements Hypervisor {
     if (!(await isAlive(process))) return undefined;
     const qemu = watchQemu(process, folder);
     const qmp = await connectMonitor(qemu, folder, AbortSignal.any([signal, AbortSignal.timeout(adoptTimeoutMs)]));
-    return new QemuVm(qemu, qmp, folder, this.#log);
+    return new QemuVm(qemu, qmp, folder, this.#config.binary, this.#log);
   }
 
   async #start(mode: StartMode, spec: MachineSpec, extras: JailExtras, signal: AbortSignal): Promise<QemuVm> {
     const args = jailerArguments(this.#config, spec, extras, this.describe(mode, spec.shape));
     const qemu = await spawnQemu(this.#config.binary, args, spec.folder);
     try {
-      const vm = new QemuVm(qemu, await connectMonitor(qemu, spec.folder, signal), spec.folder, this.#log);
+      const qmp = await connectMonitor(qemu, spec.folder, signal);
+      const vm = new QemuVm(qemu, qmp, spec.folder, this.#config.binary, this.#log);
       if (mode === 'clone') await vm.restore(signal);
       return vm;
     } catch (error) {

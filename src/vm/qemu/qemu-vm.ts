@@ -8,6 +8,7 @@ import type { VmFolder } from '../vm-folder.ts';
 import { boundLog } from './bounded-log.ts';
 import { QemuDisks } from './qemu-disks.ts';
 import type { QemuProcess } from './qemu-process.ts';
+import { passDevice } from './pass-device.ts';
 import { QmpClient } from './qmp.ts';
 import { receiveState } from './state-sink.ts';
 import { restoreFromState, writeState } from './migration.ts';
@@ -31,7 +32,7 @@ export class QemuVm implements Machine {
   #qmp: QmpClient;
   #gone = false;
 
-  constructor(qemu: QemuProcess, qmp: QmpClient, folder: VmFolder, log: Log) {
+  constructor(qemu: QemuProcess, qmp: QmpClient, folder: VmFolder, jailer: string, log: Log) {
     this.process = qemu.identity;
     this.#qemu = qemu;
     this.#folder = folder;
@@ -40,6 +41,7 @@ export class QemuVm implements Machine {
     this.#disks = new QemuDisks(
       (command, args) => this.#qmp.execute(command, args),
       (matches, what, signal) => this.#qmp.waitEvent(matches, what, signal),
+      (device, writable) => this.#qmp.withSocket((socket) => passDevice(jailer, device, writable, socket)),
     );
     const bound = boundLog(folder.serialLog, maxConsoleBytes, log);
     this.exited = qemu.exited.then((exit) => {
@@ -100,6 +102,10 @@ export class QemuVm implements Machine {
 
   hotAddDisk(serial: string, name: string): Promise<void> {
     return this.#disks.hotAdd(serial, name);
+  }
+
+  hotAddBlockDevice(serial: string, device: string, writable: boolean): Promise<void> {
+    return this.#disks.hotAddBlockDevice(serial, device, writable);
   }
 
   hotRemoveDisk(serial: string): Promise<void> {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
@@ -131,6 +132,14 @@ export class QmpClient {
     this.#pending.set(id, { command, timer, resolve, reject });
     this.#socket.write(`${JSON.stringify({ execute: command, ...(args && { arguments: args }), id })}\n`);
     return promise;
+  }
+
+  /** Lends the connection, for what only the owner of a socket can do with it: to send a descriptor along. */
+  async withSocket(use: (socket: Socket) => Promise<void>): Promise<void> {
+    if (this.#dead) throw this.#dead;
+    // No half of a command may be under way.
+    if (this.#socket.writableLength > 0) await once(this.#socket, 'drain');
+    await use(this.#socket);
   }
 
   /** Calls back on each event until the returned function is called. */

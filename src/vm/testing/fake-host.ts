@@ -81,6 +81,11 @@ export class FakeMachine implements Machine {
     this.hotAdded.set(serial, name);
   }
 
+  async hotAddBlockDevice(serial: string, device: string, writable: boolean): Promise<void> {
+    await this.#fail.step('hot-add block device');
+    this.hotAdded.set(serial, `${device} ${writable ? 'rw' : 'ro'}`);
+  }
+
   async hotRemoveDisk(serial: string): Promise<void> {
     await this.#fail.step('hot-remove disk');
     this.hotAdded.delete(serial);

@@ -11,7 +11,7 @@ use std::{
 use super::{
     Shared,
     cgroup::{self, Cgroup},
-    device_program,
+    device_program, devices,
     error::ContainerError,
     instance::{Container, Parts},
     launcher::{
@@ -227,6 +227,10 @@ async fn until_ready(child: &Child) -> Result<Option<OwnedFd>, LaunchError> {
 
 /// Blocks on the kernel.
 fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) -> Result<Prepared, ContainerError> {
+    let request = &CreateContainerRequest {
+        devices: devices::resolve(&request.devices)?,
+        ..request.clone()
+    };
     let rootfs = request.rootfs.as_ref().ok_or(ProcessError::Missing("rootfs"))?;
     let process = request.process.as_ref().ok_or(ProcessError::Missing("process"))?;
     // Cheap checks before anything is acquired.
@@ -242,7 +246,7 @@ fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) ->
         let folder = File::open(&root).map_err(open_failed)?;
         Profile::resolve(process, folder.as_fd(), terminal, &shared.programs)?
     };
-    let plan = mounts::plan(request, &root)?;
+    let plan = mounts::plan(request, &root, &shared.context.rootfs)?;
     let cgroup = Cgroup::parent(paths::CGROUP.as_ref())?.create_child(&request.id)?;
     cgroup.apply(&settings)?;
     let cgroup_fd = cgroup.open()?;

@@ -10,7 +10,8 @@ use std::{
 
 use thiserror::Error;
 
-use crate::proto;
+use super::launcher::plain;
+use crate::{disks::DiskError, proto};
 
 #[derive(Debug, Error)]
 pub enum DeviceError {
@@ -22,6 +23,12 @@ pub enum DeviceError {
     Number { path: String, major: i64, minor: i64 },
     #[error("devices: more than {MAX_RULES} rules")]
     TooMany,
+    #[error("devices: the guest has no device {path:?}")]
+    Absent { path: String },
+    #[error("devices: {path:?}: {}", plain(.source))]
+    List { path: String, source: io::Error },
+    #[error("devices: {0}")]
+    Disk(#[from] DiskError),
     #[error("device program: {step}: {source}")]
     Kernel { step: &'static str, source: io::Error },
 }

@@ -12,6 +12,7 @@ use super::{
     mounts::MountError,
     process::ProcessError,
     users::UserError,
+    volumes::VolumeError,
 };
 use crate::{disks::DiskError, rootfs::RootFsError};
 
@@ -84,7 +85,9 @@ impl From<ContainerError> for Status {
             },
             ContainerError::Cgroup(inner) => cgroup_status(&inner, message),
             ContainerError::Device(inner) => match inner {
-                DeviceError::Kernel { .. } => Self::internal(message),
+                DeviceError::Kernel { .. } | DeviceError::List { .. } => Self::internal(message),
+                DeviceError::Absent { .. } => Self::failed_precondition(message),
+                DeviceError::Disk(DiskError::NotFound(_)) => Self::not_found(message),
                 _ => Self::invalid_argument(message),
             },
             ContainerError::Launch(inner) => match inner {
@@ -98,7 +101,10 @@ impl From<ContainerError> for Status {
 fn mount_status(error: &MountError, message: String) -> Status {
     match error {
         MountError::Disk(DiskError::NotFound(_)) => Status::not_found(message),
-        MountError::Disk(DiskError::List(_)) | MountError::Mount { .. } => Status::internal(message),
+        MountError::Disk(DiskError::List(_))
+        | MountError::Mount { .. }
+        | MountError::Volume(VolumeError::Copy { .. } | VolumeError::RootFs(_)) => Status::internal(message),
+        MountError::Volume(VolumeError::NotFolder { .. }) => Status::failed_precondition(message),
         MountError::Source { source, .. } if source.kind() == io::ErrorKind::NotFound => Status::not_found(message),
         _ => Status::invalid_argument(message),
     }

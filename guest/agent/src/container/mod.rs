@@ -2,8 +2,10 @@
 
 mod capabilities;
 mod cgroup;
+mod copy_tree;
 mod create;
 mod device_program;
+mod devices;
 mod error;
 mod exec;
 mod guest_path;
@@ -21,6 +23,7 @@ mod stats;
 mod stdio;
 mod sys;
 mod users;
+mod volumes;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -23,6 +23,7 @@ use super::{
     },
     mount_options::Options,
     sys::{self, MountAttributes},
+    volumes::{self, VolumeError},
 };
 use crate::{
     disks::{self, DiskError},
@@ -31,10 +32,13 @@ use crate::{
         self, CreateContainerRequest,
         mount::{Kind, Propagation},
     },
+    rootfs::RootFs,
 };
 
 const MAX_MOUNTS: usize = 1024;
 const MAX_PATHS: usize = 1024;
+/// All of a guest are some two hundred.
+const MAX_DEVICES: usize = 1024;
 
 #[derive(Debug, Error)]
 pub enum MountError {
@@ -57,6 +61,8 @@ pub enum MountError {
     #[error("mounts: disk {serial:?} has no file system that is known here")]
     FileSystem { serial: String },
     #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -64,20 +70,41 @@ pub enum MountError {
     Null(#[from] NulError),
 }
 
-/// All steps towards the root file system that the request describes. Blocks on the kernel.
-pub fn plan(request: &CreateContainerRequest, root: &Path) -> Result<RootPlan, MountError> {
+/// All steps towards the root file system that the request describes; `root` is where `file_systems`
+/// has it. Blocks on the kernel.
+pub fn plan(request: &CreateContainerRequest, root: &Path, file_systems: &RootFs) -> Result<RootPlan, MountError> {
     limit("mounts", request.mounts.len(), MAX_MOUNTS)?;
-    limit("devices", request.devices.len(), device_program::MAX_RULES)?;
+    limit("devices", request.devices.len(), MAX_DEVICES)?;
     limit("masked_paths", request.masked_paths.len(), MAX_PATHS)?;
     limit("readonly_paths", request.readonly_paths.len(), MAX_PATHS)?;
     let mut steps = Vec::new();
     let mut has_devices = false;
-    for mount in &request.mounts {
+    for (index, mount) in request.mounts.iter().enumerate() {
         let kind = Kind::try_from(mount.kind).map_err(|_| MountError::Kind(mount.kind))?;
         let destination = destination(mount, kind)?;
         let label = format!("mount {destination:?}");
         steps.push(Step {
-            action: action(mount, kind, &destination)?,
+            action: match kind {
+                Kind::Image => {
+                    let source = volumes::image(file_systems, &request.id, mount)?;
+                    clone(mount, &source, &mount.source, &destination)?
+                }
+                Kind::Volume => {
+                    // The disk forbids devices for all but the root file systems, and this is a part of one.
+                    let source = volumes::own(&request.id, index, root, &destination)?;
+                    let options = vec!["dev".to_owned()];
+                    clone(
+                        &proto::Mount {
+                            options,
+                            ..mount.clone()
+                        },
+                        &source,
+                        &destination,
+                        &destination,
+                    )?
+                }
+                _ => action(mount, kind, &destination)?,
+            },
             label,
         });
         if kind == Kind::Dev {
@@ -185,6 +212,8 @@ fn action(mount: &proto::Mount, kind: Kind, destination: &str) -> Result<Action,
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         Kind::Dev => file_system("tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        // Known to the caller.
+        Kind::Image | Kind::Volume => Err(MountError::Kind(mount.kind)),
     }
 }
 
@@ -210,12 +239,20 @@ fn new_file_system(
 }
 
 fn bind(mount: &proto::Mount, source: &str, destination: &str) -> Result<Action, MountError> {
+    let opened = sys::open_guest_path(&CString::new(source)?, libc::O_PATH);
+    let opened = opened.map_err(|error| MountError::Source {
+        path: source.to_owned(),
+        source: error,
+    })?;
+    clone(mount, &opened.into(), source, destination)
+}
+
+/// Mounts what is open; `source` names it in errors.
+fn clone(mount: &proto::Mount, file: &File, source: &str, destination: &str) -> Result<Action, MountError> {
     let failed = |error| MountError::Source {
         path: source.to_owned(),
         source: error,
     };
-    let opened = sys::open_guest_path(&CString::new(source)?, libc::O_PATH).map_err(failed)?;
-    let file = File::from(opened);
     let point = if file.metadata().map_err(failed)?.is_dir() {
         MountPoint::Directory
     } else {
@@ -393,6 +430,7 @@ mod tests {
                 ..Default::default()
             },
             Path::new("/run/root"),
+            &RootFs::default(),
         )
     }
 
