@@ -29,9 +29,20 @@ pub fn pass(device: &Path, writable: bool) -> Result<()> {
 }
 
 fn send(socket: RawFd, descriptor: &OwnedFd) -> io::Result<()> {
-    #[repr(C, align(8))]
-    struct Control([u8; 24]);
-    let mut control = Control([0; 24]);
+    /// One control message as the kernel reads it, cmsg(3): a header and one descriptor behind it.
+    #[repr(C)]
+    struct Control {
+        header: libc::cmsghdr,
+        descriptor: RawFd,
+    }
+    let mut control = Control {
+        header: libc::cmsghdr {
+            cmsg_len: size_of::<libc::cmsghdr>() + size_of::<RawFd>(),
+            cmsg_level: libc::SOL_SOCKET,
+            cmsg_type: libc::SCM_RIGHTS,
+        },
+        descriptor: descriptor.as_raw_fd(),
+    };
     let mut companion = [COMPANION];
     let mut vector = libc::iovec {
         iov_base: companion.as_mut_ptr().cast(),
@@ -41,19 +52,8 @@ fn send(socket: RawFd, descriptor: &OwnedFd) -> io::Result<()> {
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
-    header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = control.0.len();
-    // SAFETY: the header names a buffer that has room for one message header.
-    let message = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
-    // SAFETY: `message` is at the start of `control`, which is aligned and has room for header and descriptor.
-    unsafe {
-        (*message).cmsg_level = libc::SOL_SOCKET;
-        (*message).cmsg_type = libc::SCM_RIGHTS;
-        (*message).cmsg_len = libc::CMSG_LEN(4) as usize;
-        libc::CMSG_DATA(message)
-            .cast::<RawFd>()
-            .write_unaligned(descriptor.as_raw_fd());
-    }
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of::<Control>();
     loop {
         // SAFETY: the header points to live buffers of the lengths it names.
         if unsafe { libc::sendmsg(socket, &raw const header, libc::MSG_NOSIGNAL) } >= 0 {
