@@ -49,9 +49,8 @@ export async function rehearse(vm: IdleVm, image: RehearsalImage, signal: AbortS
       { containerId: id, command: [image.program], timeoutSeconds: 0, log: silentLog() },
       signal,
     );
-    const drained = drain(vm, id, signal);
-    await vm.agent.signalContainer(id, sigkill, true, signal);
-    await drained;
+    // Together: when the rehearsal is called off, both fail, and neither may do so unheard.
+    await Promise.all([drain(vm, id, signal), vm.agent.signalContainer(id, sigkill, true, signal)]);
     await vm.agent.removeContainer(id, signal);
   } finally {
     await vm.detachDisk(disk);
