@@ -16,6 +16,7 @@ use tonic::Status;
 use crate::{
     disks::{self, DiskError},
     log, mounts, paths,
+    proto::FileSystemFigures,
 };
 
 const SCRATCH_SERIAL: &str = "scratch";
@@ -131,6 +132,21 @@ impl RootFs {
             return LayerUsage::default();
         }
         usage_of(&layer(container_id).join("upper"))
+    }
+
+    /// What the scratch disk can hold; None before the first container.
+    pub fn scratch_figures(&self) -> Option<FileSystemFigures> {
+        if !self.state().scratch_is_mounted {
+            return None;
+        }
+        let found = rustix::fs::statvfs(paths::SCRATCH)
+            .inspect_err(|error| log!("cannot look at the scratch disk: {error}"))
+            .ok()?;
+        Some(FileSystemFigures {
+            bytes: found.f_blocks * found.f_frsize,
+            inodes: found.f_files,
+            inodes_free: found.f_ffree,
+        })
     }
 
     /// Brings the scratch disk into a consistent state; nothing can be mounted on it afterwards.

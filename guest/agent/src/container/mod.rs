@@ -316,6 +316,7 @@ impl Containers {
             // One that takes longer goes on, and its result is there the next time.
             let _ = tokio::time::timeout_at(deadline, count).await;
         }
+        let rootfs = self.shared.context.rootfs.clone();
         let collected = tokio::task::spawn_blocking(move || {
             let figures = containers
                 .iter()
@@ -323,6 +324,7 @@ impl Containers {
             StatsResponse {
                 containers: figures.collect(),
                 time_ns: sys::now_ns(),
+                scratch: rootfs.scratch_figures(),
             }
         });
         collected.await.map_err(|error| Status::internal(error.to_string()))
