@@ -15,7 +15,7 @@ import type {
 import type { StreamRequest } from './streaming/stream-request.ts';
 import { PodEventSource } from '../podsandbox/pod-events.ts';
 import type { Image, ImageFileSystem, Images, NetworkState, RegistryAuth } from '../podsandbox/ports.ts';
-import type { ContainerStats, PodStats } from '../podsandbox/stats-model.ts';
+import type { ContainerStats, PodStats, SandboxStats } from '../podsandbox/stats-model.ts';
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
@@ -44,15 +44,26 @@ const pressureLine = { avg10: 1.5, avg60: 0, avg300: 0, totalUs: 42n };
 
 /** As from a guest's agent, whose message types are nothing that src/cri knows. */
 const fakeFigures = {
-  cpu: { usageNs: 3_000_000_000n, userNs: 2_000_000_000n, systemNs: 0n, throttledNs: 0n },
-  memory: { usage: 100n, workingSet: 60n, rss: 40n, limit: 80n, swap: 0n, swapLimit: 0n },
+  cpu: {
+    ...{ usageNs: 3_000_000_000n, userNs: 2_000_000_000n, systemNs: 1_000_000_000n },
+    ...{ periods: 9n, throttledPeriods: 4n, throttledNs: 0n },
+  },
+  memory: {
+    ...{ usage: 100n, workingSet: 60n, rss: 40n, cache: 30n, mappedFile: 20n, kernel: 10n, swap: 0n, peak: 120n },
+    ...{ limit: 80n, swapLimit: 0n, limitHits: 0n, pageFaults: 11n, majorPageFaults: 1n },
+  },
   writableLayer: { timeNs: 17n, bytes: 4096n, inodes: 1n },
+  descriptors: { open: 4n, sockets: 1n, openFilesLimit: 1024n },
   disks: [{ device: '254:0', readBytes: 1n, writeBytes: 2n, reads: 3n, writes: 4n }],
   hugepages: [{ pageSize: '2MB', usageBytes: 0n, limitHits: 0n }],
   processes: 2n,
   threads: 3n,
+  threadsLimit: 0n,
+  oomKills: 0n,
   cpuPressure: { some: pressureLine, full: undefined },
 } as unknown as ContainerStats['figures'];
+
+const fakeScratch = { bytes: 10n << 30n, inodes: 100n, inodesFree: 98n } as NonNullable<SandboxStats['scratch']>;
 
 /**
  * Sandboxes, containers and images in memory, with the behaviour that src/podsandbox promises and no
@@ -323,6 +334,7 @@ export class FakeDomain {
                 .list()
                 .filter(({ sandboxId }) => sandboxId === sandbox.id)
                 .map((container) => ({ container, at: this.#now(), figures: fakeFigures, nanoCores: 5n })),
+          scratch: this.hung.has(sandbox.id) ? undefined : fakeScratch,
         })),
   };
 

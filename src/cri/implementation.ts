@@ -16,6 +16,7 @@ import { listContainers, streamContainers } from './list-containers.ts';
 import { listImages, streamImages } from './list-images.ts';
 import { listPodSandbox, streamPodSandboxes } from './list-pod-sandboxes.ts';
 import type { MixedHandlers } from './mixed/handlers.ts';
+import { listMetricDescriptors, listPodSandboxMetrics, streamPodSandboxMetrics } from './pod-sandbox-metrics.ts';
 import { listPodSandboxStats, podSandboxStats, streamPodSandboxStats } from './pod-sandbox-stats.ts';
 import { podSandboxStatus } from './pod-sandbox-status.ts';
 import { portForward } from './port-forward.ts';
@@ -70,6 +71,8 @@ function unaryHandlers(services: CriServices): Readonly<Record<string, AnyUnary>
     ListContainerStats: listContainerStats(services),
     PodSandboxStats: podSandboxStats(services),
     ListPodSandboxStats: listPodSandboxStats(services),
+    ListMetricDescriptors: listMetricDescriptors(),
+    ListPodSandboxMetrics: listPodSandboxMetrics(services),
     ListImages: listImages(services),
     ImageStatus: imageStatus(services),
     PullImage: pullImage(services),
@@ -85,6 +88,7 @@ function streamHandlers(services: CriServices): Readonly<Record<string, AnyStrea
     StreamContainers: streamContainers(services),
     StreamContainerStats: streamContainerStats(services),
     StreamPodSandboxStats: streamPodSandboxStats(services),
+    StreamPodSandboxMetrics: streamPodSandboxMetrics(services),
     StreamImages: streamImages(services),
   };
 }

@@ -496,19 +496,10 @@ describe('every call', () => {
     ['CheckpointContainer', {}],
     ['CheckpointPod', {}],
     ['RestorePod', {}],
-    ['ListMetricDescriptors', {}],
-    ['ListPodSandboxMetrics', {}],
   ])('%s of later versions is UNIMPLEMENTED by name', async (rpc, request) => {
     await expect(client.untyped(rpc, request)).rejects.toMatchObject({
       code: status.UNIMPLEMENTED,
       details: `${rpc} is not implemented in kelyfos 0.1.0`,
-    });
-  });
-
-  test('StreamPodSandboxMetrics of later versions is UNIMPLEMENTED by name, too', async () => {
-    await expect(Array.fromAsync(client.stream('StreamPodSandboxMetrics', {}))).rejects.toMatchObject({
-      code: status.UNIMPLEMENTED,
-      details: 'StreamPodSandboxMetrics is not implemented in kelyfos 0.1.0',
     });
   });
 
@@ -590,6 +581,33 @@ describe('statistics', () => {
     });
     const streamed = await Array.fromAsync(client.stream('StreamPodSandboxStats', { filter: { id: a } }));
     expect(streamed).toMatchObject([{ pod_sandbox_stats: [{ attributes: { id: a } }] }]);
+  });
+});
+
+describe('metrics', () => {
+  test('of ready pods, also when a guest hangs, and the same as a stream', async () => {
+    const [a, b, c] = [await sandbox('a'), await sandbox('b'), await sandbox('c')];
+    const id = await container(a);
+    await client.untyped('StartContainer', { container_id: id });
+    domain.hung.add(b);
+    await client.untyped('StopPodSandbox', { pod_sandbox_id: c });
+    const { pod_metrics: pods } = await client.untyped('ListPodSandboxMetrics', {});
+    const expected = [
+      { pod_sandbox_id: a, container_metrics: [{ container_id: id }] },
+      { pod_sandbox_id: b, container_metrics: [] },
+    ];
+    expect(pods).toMatchObject(expected);
+    const streamed = await Array.fromAsync(client.stream('StreamPodSandboxMetrics', {}));
+    expect(streamed).toMatchObject([{ pod_sandbox_metrics: expected }]);
+  });
+
+  test('descriptors', async () => {
+    const { descriptors } = await client.untyped('ListMetricDescriptors', {});
+    expect(descriptors).toContainEqual({
+      name: 'container_network_receive_bytes_total',
+      help: 'Cumulative count of bytes received.',
+      label_keys: ['id', 'name', 'image', 'container', 'pod', 'namespace', 'interface'],
+    });
   });
 });
 

@@ -1,5 +1,5 @@
 /** What pods and containers use, as the domain tells it. */
-import type { ContainerFigures } from '../agent/gen/agent/v1/agent_pb.js';
+import type { ContainerFigures, FileSystemFigures } from '../agent/gen/agent/v1/agent_pb.js';
 import type { SandboxId } from './ids.ts';
 import type { Container, Sandbox } from './model.ts';
 import type { VmUsage } from './ports.ts';
@@ -35,6 +35,8 @@ export interface SandboxStats {
   /** False when the guest did not answer in time; what is told of its containers is then a little older, or nothing. */
   readonly answered: boolean;
   readonly containers: readonly ContainerStats[];
+  /** The disk with the writable layers, as the guest tells it. */
+  readonly scratch: FileSystemFigures | undefined;
 }
 
 export interface PodStats {

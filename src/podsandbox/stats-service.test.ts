@@ -15,7 +15,7 @@ test('one question to each guest tells of its pod and containers', async () => {
   const { id, vm } = await node.runPod();
   const containers = [await node.startContainer(id, 'run', 'a'), await node.startContainer(id, 'run', 'b')];
   const [stats] = await node.domain.stats.of([id]);
-  expect(stats).toMatchObject({ sandbox: { id }, answered: true, usage: { cpuNs: 7n } });
+  expect(stats).toMatchObject({ sandbox: { id }, answered: true, usage: { cpuNs: 7n }, scratch: { inodesFree: 3n } });
   expect(stats?.containers.map(({ container }) => container.id)).toEqual(containers);
   expect(vm.agent.asked).toBe(1);
 });
@@ -61,4 +61,12 @@ test('a dead VM, a stopped pod and an unknown id are left out; an error of the g
   failing.vm.agent.failNext('stats');
   const found = await node.domain.stats.of([dead.id, stopped.id, failing.id]);
   expect(found).toMatchObject([{ sandbox: { id: failing.id }, answered: false }]);
+});
+
+test('open files and sockets are counted when somebody asks for them', async () => {
+  const { id } = await node.runPod();
+  await node.startContainer(id);
+  const open = async (descriptors: boolean): Promise<bigint | undefined> =>
+    (await node.domain.stats.of([id], descriptors))[0]?.containers[0]?.figures.descriptors?.open;
+  expect([await open(false), await open(true)]).toEqual([undefined, 5n]);
 });

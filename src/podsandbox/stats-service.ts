@@ -64,6 +64,7 @@ export class StatsService implements PodStats {
         nanoCores: usage.cpuNs === undefined ? undefined : this.#rates.next(entry, usage.at, usage.cpuNs),
         answered: inTime !== undefined,
         containers: answer === undefined ? [] : this.#ofContainers(entry, answer),
+        scratch: answer?.response.scratch,
       };
     } catch (error) {
       this.#log.debug({ sandboxId: id, err: error }, 'no statistics of a pod sandbox');

@@ -109,6 +109,26 @@ test('a pod in the network of the host lives beside one in a virtual machine', a
   expect((await containerd.cri.call('ListPodSandbox', {})).items).toEqual([]);
 });
 
+test('metrics of both have the labels that the descriptors say', async () => {
+  const { cri: client } = node.daemon;
+  const host = await hostPod('measured');
+  const onHost = await node.startContainer(host);
+  const { descriptors } = await client.call('ListMetricDescriptors', {});
+  const keys = new Map(descriptors.map(({ name, label_keys }) => [name, label_keys]));
+  expect(keys.size).toBe(descriptors.length);
+  const { pod_metrics: pods } = await client.call('ListPodSandboxMetrics', {});
+  expect(pods.map(({ pod_sandbox_id: id }) => id).toSorted()).toEqual([vm.id, host.id].toSorted());
+  const theirs = pods.find(({ pod_sandbox_id: id }) => id === host.id);
+  const [container] = theirs?.container_metrics ?? [];
+  expect(container?.container_id).toBe(onHost);
+  const names = container?.metrics.map(({ name }) => name);
+  expect(names).toEqual(expect.arrayContaining(['container_cpu_usage_seconds_total', 'container_last_seen']));
+  for (const { name, label_values: values } of [...(theirs?.metrics ?? []), ...(container?.metrics ?? [])]) {
+    expect(values).toHaveLength(keys.get(name)?.length ?? -1);
+    expect(values.slice(4, 6)).toEqual(['measured', 'test']);
+  }
+});
+
 test('figures, limits and events of a pod in the host runtime', async () => {
   const { cri: client } = node.daemon;
   const leave = new AbortController();

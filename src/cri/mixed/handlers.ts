@@ -6,9 +6,10 @@ import { HostImages } from './host-images.ts';
 import type { HostRuntime } from './host-runtime.ts';
 import { imageFsInfo, imageStatus, pullImage, removeImage } from './images.ts';
 import { mergedList, mergedLists, mergedStream, mergedStreams } from './lists.ts';
+import { listMetricDescriptors } from './metrics.ts';
 import { Owners } from './owners.ts';
 import { createContainer, runPodSandbox } from './pods.ts';
-import { listMetricDescriptors, status, updateRuntimeConfig } from './runtime.ts';
+import { status, updateRuntimeConfig } from './runtime.ts';
 
 // As in ../implementation.ts: which type belongs to which call is written in each handler.
 // eslint-disable-next-line @typescript-eslint/no-explicit-any

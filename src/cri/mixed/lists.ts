@@ -4,6 +4,7 @@ import type { StreamHandler, UnaryHandler } from '../call.ts';
 import type { StreamCalls, UnaryCalls } from '../calls.ts';
 import type * as cri from '../gen/cri-types.ts';
 import type { HostRuntime } from './host-runtime.ts';
+import { hostMetrics } from './metrics.ts';
 import { matchContainers, matchSandboxes } from './match.ts';
 
 /** Any list request; what kind its filter is depends on the call. */
@@ -45,7 +46,7 @@ export const mergedLists = {
   ListContainers: { field: 'containers', source: containers },
   ListContainerStats: { field: 'stats', source: containerStats },
   ListPodSandboxStats: { field: 'stats', source: sandboxStats },
-  ListPodSandboxMetrics: { field: 'pod_metrics', source: (host) => host.metrics() },
+  ListPodSandboxMetrics: { field: 'pod_metrics', source: hostMetrics },
 } as const satisfies Partial<Record<keyof UnaryCalls, List>>;
 
 export const mergedStreams = {
@@ -53,7 +54,7 @@ export const mergedStreams = {
   StreamContainers: { field: 'containers', source: containers },
   StreamContainerStats: { field: 'container_stats', source: containerStats },
   StreamPodSandboxStats: { field: 'pod_sandbox_stats', source: sandboxStats },
-  StreamPodSandboxMetrics: { field: 'pod_sandbox_metrics', source: (host) => host.metrics() },
+  StreamPodSandboxMetrics: { field: 'pod_sandbox_metrics', source: hostMetrics },
 } as const satisfies Partial<Record<keyof StreamCalls, List>>;
 
 /** A prefix in the filter for which both runtimes have something is an error of the caller. */

@@ -25,6 +25,9 @@ class FakeHost {
   readonly calls: string[] = [];
   readonly pods: cri.PodSandbox[] = [];
   readonly images = new Set<string>();
+  readonly containerList: cri.Container[] = [];
+  readonly podMetrics: cri.PodSandboxMetrics[] = [];
+  readonly descriptors: cri.MetricDescriptor[] = [];
   fail: Error | undefined;
   up = true;
 
@@ -66,7 +69,15 @@ class FakeHost {
   }
 
   async containers() {
-    return [];
+    return this.containerList;
+  }
+
+  async metrics() {
+    return this.podMetrics;
+  }
+
+  async metricDescriptors() {
+    return this.descriptors;
   }
 
   async state() {
@@ -228,4 +239,49 @@ test('a move that fails leaves a pod that is not ready: the kubelet makes a new 
   host.fail = new ForeignError(status.UNKNOWN, 'no room');
   await expect(create(pod, bidirectional)).rejects.toMatchObject({ code: status.UNKNOWN, details: 'no room' });
   expect((await client.call('PodSandboxStatus', { pod_sandbox_id: pod })).status?.state).toBe('SANDBOX_NOTREADY');
+});
+
+test("metrics of both, the host runtime's with our labels whatever its own are", async () => {
+  const [mine, theirs] = [await run(), await run(hostNetwork)];
+  Object.assign(host.pods[0] ?? {}, { metadata: { name: 'proxy', namespace: 'kube-system' } });
+  const image = { image: imageId, user_specified_image: 'proxy:1' } as cri.ImageSpec;
+  host.containerList.push({ id: hostContainer, metadata: { name: 'main', attempt: 0 }, image } as cri.Container);
+  const keys = ['id', 'name'];
+  host.descriptors.push(
+    { name: 'container_cpu_usage_seconds_total', help: 'h', label_keys: keys },
+    { name: 'container_fs_usage_bytes', help: 'h', label_keys: [...keys, 'device'] },
+    { name: 'container_theirs', help: 'h', label_keys: [...keys, 'kind'] },
+  );
+  const metric = (name: string, ...label_values: string[]): cri.Metric => ({
+    ...{ name, timestamp: '1', metric_type: 'COUNTER', value: { value: '5' }, label_values },
+  });
+  host.podMetrics.push({
+    pod_sandbox_id: theirs,
+    metrics: [metric('container_theirs', 'proxy', 'kube-system', theirs, 'x'), metric('container_undescribed', 'y')],
+    container_metrics: [
+      {
+        container_id: hostContainer,
+        metrics: [
+          metric('container_cpu_usage_seconds_total'),
+          metric('container_fs_usage_bytes', 'any', 'thing', '/dev/sda'),
+          metric('container_fs_usage_bytes'),
+        ],
+      },
+    ],
+  });
+  const { pod_metrics: pods } = await client.call('ListPodSandboxMetrics', {});
+  expect(pods.map(({ pod_sandbox_id: id }) => id)).toEqual([mine, theirs]);
+  const ofPod = [theirs, 'POD', '', 'POD', 'proxy', 'kube-system'];
+  const ofContainer = [hostContainer, 'main', 'proxy:1', 'main', 'proxy', 'kube-system'];
+  expect(pods[1]?.metrics).toEqual([metric('container_theirs', ...ofPod, 'x')]);
+  expect(pods[1]?.container_metrics[0]?.metrics).toEqual([
+    metric('container_cpu_usage_seconds_total', ...ofContainer, 'total'),
+    metric('container_fs_usage_bytes', ...ofContainer, '/dev/sda'),
+  ]);
+  const { descriptors } = await client.call('ListMetricDescriptors', {});
+  expect(descriptors.filter(({ name }) => name === 'container_cpu_usage_seconds_total')).toHaveLength(1);
+  expect(descriptors.at(-1)).toEqual({
+    ...{ name: 'container_theirs', help: 'h' },
+    label_keys: ['id', 'name', 'image', 'container', 'pod', 'namespace', 'kind'],
+  });
 });

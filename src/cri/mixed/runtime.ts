@@ -6,7 +6,6 @@ import type { HostRuntime } from './host-runtime.ts';
 
 type Status = UnaryHandler<cri.StatusRequest, cri.StatusResponse>;
 type Update = UnaryHandler<cri.UpdateRuntimeConfigRequest, cri.UpdateRuntimeConfigResponse>;
-type Descriptors = UnaryHandler<cri.ListMetricDescriptorsRequest, cri.ListMetricDescriptorsResponse>;
 
 const noFeatures = { recursive_read_only_mounts: false, user_namespaces: false };
 
@@ -51,15 +50,5 @@ export function updateRuntimeConfig(own: Update, host: HostRuntime): Update {
       call.log.warn({ error: messageOf(error) }, 'the host runtime did not take the pod network');
     });
     return response;
-  };
-}
-
-/** Ours, and what only the host runtime measures. */
-export function listMetricDescriptors(own: Descriptors, host: HostRuntime): Descriptors {
-  return async (request, call) => {
-    const [ours, theirs] = await Promise.all([own(request, call), host.metricDescriptors()]);
-    const descriptors = ours.descriptors ?? [];
-    const known = new Set(descriptors.map(({ name }) => name));
-    return { descriptors: [...descriptors, ...theirs.filter(({ name }) => !known.has(name))] };
   };
 }

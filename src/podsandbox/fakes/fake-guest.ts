@@ -148,7 +148,7 @@ export class FakeGuest implements Guest {
   };
 
   /** Each container has used a second of CPU time for each question. */
-  stats: Guest['stats'] = async () => {
+  stats: Guest['stats'] = async (descriptors) => {
     this.#mayFail('stats');
     await this.hung?.promise;
     this.asked += 1;
@@ -156,8 +156,10 @@ export class FakeGuest implements Guest {
       id,
       cpu: { usageNs: BigInt(this.asked) * 1_000_000_000n },
       processes: 2n,
+      ...(descriptors ? { descriptors: { open: 5n } } : {}),
     }));
-    return create(StatsResponseSchema, { timeNs: this.#wallClock(), containers });
+    const scratch = { bytes: 1n << 30n, inodes: 9n, inodesFree: 3n };
+    return create(StatsResponseSchema, { timeNs: this.#wallClock(), containers, scratch });
   };
 
   output: Guest['output'] = async function* (
