@@ -2,35 +2,25 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../platform/errors.ts';
 import { digestOf, hexOf } from './digest.ts';
-import { buildErofs } from './erofs.ts';
-import { parseConfig } from './image-config.ts';
-import { withLocks } from './locks.ts';
 import { choosePlatform, isUncompressed, parseManifest } from './manifest.ts';
 import { canonicalName, repositoryOf } from './reference.ts';
 import { Skopeo } from './skopeo.ts';
-import type { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
 import type { BlobStore } from './blobs.ts';
-import type { ErofsOptions } from './erofs.ts';
-import type { ParsedConfig } from './image-config.ts';
 import type { ImageIndex } from './image-index.ts';
-import type { ImageManifest, Platform } from './manifest.ts';
+import type { Installer } from './installer.ts';
+import type { ImageManifest } from './manifest.ts';
 import type { NamedReference } from './reference.ts';
 import type { RegistryAuth } from './registry-auth.ts';
-import type { SkopeoOptions } from './skopeo.ts';
+import type { SkopeoOptions } from './skopeo-run.ts';
 
 export interface PullerParts {
   readonly blobs: BlobStore;
   readonly index: ImageIndex;
-  /** Held per image and per blob; the key of an image is its id behind `image:`. */
-  readonly locks: KeyedMutex;
+  readonly installer: Installer;
   readonly skopeo: SkopeoOptions;
-  readonly erofs: ErofsOptions;
   /** Folder for unfinished things, on the file system of the finished ones. */
   readonly stagingDir: string;
-  readonly rootfsPath: (id: string) => string;
-  /** Told of every image before its record is written. */
-  readonly learn: (id: string, config: ParsedConfig) => void;
   readonly log: Log;
 }
 
@@ -81,49 +71,18 @@ export class Puller {
   }
 
   async #attempt(reference: NamedReference, skopeo: Skopeo, staging: string, signal: AbortSignal): Promise<string> {
-    const { blobs, index, locks, skopeo: options } = this.#parts;
+    const { index, installer, skopeo: options } = this.#parts;
     const name = canonicalName(reference);
     const topBytes = await skopeo.manifest(undefined, signal);
     const repoDigest = `${repositoryOf(reference)}@${digestOf(topBytes)}`;
-    const known = index.byName(repoDigest);
+    const names = { tags: tagsOf(reference), digests: [repoDigest] };
     // With a policy every pull is judged by it anew, and skopeo does that as it copies.
-    if (known !== undefined && options.policy === undefined) {
-      const renamed = await locks.run(imageKey(known.id), () => this.#rename(known.id, reference, repoDigest));
-      if (renamed) return known.id;
-    }
+    const reuse = options.policy === undefined;
+    const known = index.byName(repoDigest);
+    if (known !== undefined && reuse && (await installer.rename(known.id, names))) return known.id;
     const { manifest, manifestDigest } = await this.#resolve(topBytes, name, skopeo, signal);
-    const id = manifest.config.digest;
-    const digests = [id, ...manifest.layers.map((layer) => layer.digest)];
-    using _pin = blobs.pin(digests);
-    return await withLocks(locks, [imageKey(id), ...digests], `pull ${name}`, signal, async () => {
-      // The pull before may have brought it while this one waited for the locks.
-      if (options.policy === undefined && (await this.#rename(id, reference, repoDigest))) return id;
-      await this.#fetch(manifest, manifestDigest, skopeo, staging, signal);
-      const config = parseConfig(await blobs.read(id), name);
-      checkPlatform(config.platform, options.platform, name);
-      if (config.diffIds.length !== manifest.layers.length) {
-        throw new AppError(
-          'failed-precondition',
-          `corrupt image: ${name} has other layers than its configuration says`,
-        );
-      }
-      const layers = manifest.layers.map((layer) => layer.digest);
-      const size = index.get(id)?.size ?? (await this.#build(id, layers, config.diffIds, staging, signal));
-      this.#parts.learn(id, config);
-      await index.put({ id, layers, size, tags: tagsOf(reference), digests: [repoDigest] });
-      return id;
-    });
-  }
-
-  /** Adds the names to an image that is there; false when it has been removed meanwhile. */
-  async #rename(id: string, reference: NamedReference, repoDigest: string): Promise<boolean> {
-    const { index } = this.#parts;
-    const image = index.get(id);
-    if (image === undefined) return false;
-    const tags = tagsOf(reference);
-    const isNew = !image.digests.includes(repoDigest) || !tags.every((tag) => image.tags.includes(tag));
-    if (isNew) await index.put({ ...image, tags, digests: [repoDigest] });
-    return true;
+    const fetch = (): Promise<void> => this.#fetch(manifest, manifestDigest, skopeo, staging, signal);
+    return await installer.install({ name, names, manifest, reuse, fetch }, staging, signal);
   }
 
   async #resolve(topBytes: Uint8Array, name: string, skopeo: Skopeo, signal: AbortSignal): Promise<Resolved> {
@@ -176,34 +135,8 @@ export class Puller {
     if (!manifest.docker) throw new MovedError(config);
     await blobs.write(config, await skopeo.config(manifestDigest, signal), staging);
   }
-
-  async #build(
-    id: string,
-    digests: readonly string[],
-    diffIds: readonly string[],
-    staging: string,
-    signal: AbortSignal,
-  ): Promise<bigint> {
-    const { blobs, erofs, rootfsPath } = this.#parts;
-    const layers = digests.map((digest, i) => ({ path: blobs.path(digest), diffId: diffIds[i] ?? '' }));
-    return await buildErofs(erofs, layers, join(staging, 'erofs'), rootfsPath(id), signal);
-  }
-}
-
-/** The key of an image in the locks. */
-export function imageKey(id: string): string {
-  return `image:${id}`;
 }
 
 function tagsOf(reference: NamedReference): readonly string[] {
   return reference.digest === undefined ? [canonicalName(reference)] : [];
-}
-
-function checkPlatform(found: Platform, wanted: Platform, name: string): void {
-  const matches = (a: string, b: string): boolean => a === '' || a === b;
-  if (matches(found.os, wanted.os) && matches(found.architecture, wanted.architecture)) return;
-  throw new AppError(
-    'failed-precondition',
-    `${name} is for ${found.os}/${found.architecture}, not for ${wanted.os}/${wanted.architecture}`,
-  );
 }

@@ -1,33 +1,18 @@
-import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { AppError, hasCode } from '../platform/errors.ts';
-import { runWatched } from '../platform/watched-process.ts';
+import { AppError } from '../platform/errors.ts';
 import { authFileContent, openNamelessFile, secretsOf } from './registry-auth.ts';
 import { canonicalName, repositoryOf } from './reference.ts';
 import { registryError } from './registry-error.ts';
+import { bytesBelow, runSkopeo } from './skopeo-run.ts';
 import type { FileHandle } from 'node:fs/promises';
-import type { Platform } from './manifest.ts';
 import type { NamedReference } from './reference.ts';
 import type { RegistryAuth } from './registry-auth.ts';
-
-export interface SkopeoOptions {
-  readonly command: string;
-  /** containers-registries.conf(5); undefined: the one of the host, if any. */
-  readonly registriesConf?: string;
-  /** containers-policy.json(5); undefined: every image is accepted. */
-  readonly policy?: string;
-  /** A folder on tmpfs for credentials. */
-  readonly secretsDir: string;
-  /** A pull that moves no byte for so long is given up. */
-  readonly stallMs: number;
-  readonly platform: Platform;
-}
-
-/** Registries bound manifests to 4 MiB; configurations are smaller still. */
-const MAX_DOCUMENT_BYTES = 8 * 1024 * 1024;
+import type { SkopeoOptions } from './skopeo-run.ts';
 
 /** Where the child finds the first file it inherits. */
-const AUTH_FILE = '/proc/self/fd/3';
+const authFile = '/proc/self/fd/3';
+
+/** Signatures have been judged when the copy begins; a layout has no place for them, and skopeo fails over that. */
+const unsigned = ['--remove-signatures'];
 
 /** Talks to registries through skopeo. One object per pull: it holds the credentials of that pull. */
 export class Skopeo {
@@ -79,13 +64,21 @@ export class Skopeo {
    */
   async copyToLayout(layout: string, blobs: string, rewrite: boolean, signal: AbortSignal): Promise<void> {
     const keep = rewrite ? [] : ['--preserve-digests'];
-    const argv = ['copy', ...keep, '--dest-shared-blob-dir', blobs, this.#source(undefined), `oci:${layout}:image`];
+    const argv = [
+      'copy',
+      ...unsigned,
+      ...keep,
+      '--dest-shared-blob-dir',
+      blobs,
+      this.#source(undefined),
+      `oci:${layout}:image`,
+    ];
     await this.#run('copy', argv, signal, async () => (await bytesBelow(layout)) + (await bytesBelow(blobs)));
   }
 
   /** Copies the image as it is, manifest and all, each blob into a file named by its hex digits. */
   async copyToFolder(folder: string, signal: AbortSignal): Promise<void> {
-    const argv = ['copy', '--preserve-digests', this.#source(undefined), `dir:${folder}`];
+    const argv = ['copy', ...unsigned, '--preserve-digests', this.#source(undefined), `dir:${folder}`];
     await this.#run('copy', argv, signal, () => bytesBelow(folder));
   }
 
@@ -101,28 +94,16 @@ export class Skopeo {
     signal: AbortSignal,
     progress: () => Promise<number> = () => Promise.resolve(0),
   ): Promise<Uint8Array> {
-    const { command, policy, registriesConf, platform, stallMs } = this.#options;
     const name = canonicalName(this.#reference);
     const [verb = '', ...rest] = argv;
-    // A flag of the verb in both of skopeo's verbs; it must stand after it.
-    const auth = ['--authfile', AUTH_FILE];
-    const exit = await runWatched(
+    const exit = await runSkopeo(
+      this.#options,
       {
         name: `pull ${name}: ${doing}`,
-        argv: [
-          command,
-          ...(policy === undefined ? ['--insecure-policy'] : ['--policy', policy]),
-          ...(registriesConf === undefined ? [] : ['--registries-conf', registriesConf]),
-          ...['--override-os', platform.os, '--override-arch', platform.architecture],
-          verb,
-          ...auth,
-          ...rest,
-        ],
-        env: environment(),
+        // A flag of the verb in both of skopeo's verbs; it must stand after it.
+        argv: [verb, '--authfile', authFile, ...rest],
         inherit: [this.#authFile.fd],
-        stallMs,
         progress,
-        maxOutputBytes: MAX_DOCUMENT_BYTES,
       },
       signal,
     ).catch((error: unknown) => {
@@ -134,33 +115,5 @@ export class Skopeo {
     if (exit.code === 0) return exit.stdout;
     const stderr = exit.signal === undefined ? exit.stderr : `${exit.stderr} (ended by ${exit.signal})`;
     throw registryError(name, doing, stderr, this.#secrets);
-  }
-}
-
-/** Proxies are the administrator's business; nothing else of the daemon's environment is skopeo's. */
-function environment(): Record<string, string> {
-  const kept = /^(?:PATH|HOME|(?:https?|no|all)_proxy|SSL_CERT_(?:FILE|DIR))$/i;
-  const set = Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined);
-  return Object.fromEntries(set.filter(([name]) => kept.test(name)));
-}
-
-/** Bytes in the files of a folder and the folders in it; 0 while it is not there. */
-async function bytesBelow(folder: string): Promise<number> {
-  try {
-    const entries = await readdir(folder, { withFileTypes: true, recursive: true });
-    const sizes = entries.filter((e) => e.isFile()).map((e) => sizeOf(join(e.parentPath, e.name)));
-    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return 0;
-    throw error;
-  }
-}
-
-async function sizeOf(path: string): Promise<number> {
-  try {
-    return (await stat(path)).size;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return 0;
-    throw error;
   }
 }
