@@ -19,7 +19,7 @@ import { isFile, isFolder } from './platform/file-kind.ts';
 import type { Log } from './platform/log.ts';
 import { makeSharedMount } from './platform/shared-mount.ts';
 import { createDomain } from './podsandbox/domain.ts';
-import type { Images, PodNetworks, VmProvider, VolumeBinder } from './podsandbox/ports.ts';
+import type { ImageArchives, Images, PodNetworks, VmProvider, VolumeBinder } from './podsandbox/ports.ts';
 import { Store } from './store/store.ts';
 import { programVersion } from './version.ts';
 import { JailerBinder } from './vm/jailer-binder.ts';
@@ -83,6 +83,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
     config.socket,
     {
       ...{ sandboxes, containers, resources, stats, events, images, networks, streaming, runtime },
+      archives: images satisfies ImageArchives,
       host: host satisfies HostRuntimePort | undefined,
     },
     log.child({ part: 'cri' }),
@@ -112,7 +113,8 @@ async function prepareFolders({ root, state }: Config): Promise<void> {
 }
 
 async function openImages(config: Config, log: Log): Promise<RegistryImages> {
-  const { registriesConf, policy, skopeo, mkfsErofs, maxUnpackedBytes, progressTimeoutMs } = config.images;
+  const { registriesConf, registriesD, policy, pinned, skopeo, mkfsErofs, maxUnpackedBytes, progressTimeoutMs } =
+    config.images;
   const secretsDir = join(config.state, 'secrets');
   await mkdir(secretsDir, { recursive: true, mode: 0o700 });
   return RegistryImages.open({
@@ -120,7 +122,10 @@ async function openImages(config: Config, log: Log): Promise<RegistryImages> {
     skopeo,
     mkfsErofs,
     ...((await isFile(registriesConf)) ? { registriesConf } : {}),
+    ...((await isFolder(registriesD)) ? { registriesD } : {}),
     ...((await isFile(policy)) ? { policy } : {}),
+    pinned,
+    disksFolder: join(config.root, 'vms'),
     maxUnpackedBytes,
     stallMs: progressTimeoutMs,
     secretsDir,

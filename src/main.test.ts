@@ -28,6 +28,7 @@ test('--version and --help', async () => {
   expect(await kelyfos('--version')).toMatchObject({ exitCode: 0, stdout: programVersion() });
   const help = await kelyfos('--help');
   expect(help.exitCode).toBe(0);
+  expect(help.stdout).toContain('  image ');
   for (const command of ['daemon', 'run', 'config']) expect(help.stdout).toContain(`  ${command} [options]`);
 });
 
@@ -57,6 +58,16 @@ test('run without a daemon says what to do', async () => {
   const { exitCode, stderr } = await kelyfos('run', '--socket', '/no/such.sock', 'busybox', 'sh', '-c', 'x', '--flag');
   expect(exitCode).toBe(125);
   expect(stderr).toBe('kelyfos: no daemon answers at /no/such.sock; start one with: kelyfos daemon');
+});
+
+test('image without a daemon, or without its archive, says so', async () => {
+  const { exitCode, stderr } = await kelyfos('image', 'list', '--socket', '/no/such.sock');
+  expect([exitCode, stderr]).toEqual([
+    1,
+    'kelyfos: no daemon answers at /no/such.sock; start one with: kelyfos daemon',
+  ]);
+  const missing = await kelyfos('image', 'import', 'none.tar', '--socket', '/no/such.sock');
+  expect(missing).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('cannot read the archive: ENOENT') });
 });
 
 test('unknown commands and options are errors', async () => {

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addConfigCommand } from './cli/config-command.ts';
 import { addDaemonCommand } from './cli/daemon-command.ts';
 import { report } from './cli/fail.ts';
+import { addImageCommand } from './cli/image-command.ts';
 import { addRunCommand } from './cli/run-command.ts';
 import { programVersion } from './version.ts';
 
@@ -13,6 +14,7 @@ const program = new Command('kelyfos')
 // Loaded when it is needed: the other commands answer at once.
 addDaemonCommand(program, async () => (await import('./daemon.ts')).startDaemon);
 addRunCommand(program);
+addImageCommand(program);
 addConfigCommand(program);
 
 try {

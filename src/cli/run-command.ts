@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { CriClient } from '../cri/client.ts';
-import { CommandError } from './fail.ts';
+import { explainDaemonError } from './daemon-error.ts';
 import { PodRun } from './run-pod.ts';
 import { parseRunRequest, type RunOptions } from './run-request.ts';
 
@@ -77,22 +77,8 @@ async function runContainer(image: string, command: readonly string[], options: 
     return await new PodRun(client, request, process, progress).run(interrupt.signal);
   } catch (error) {
     if (received !== undefined) return signalCodes[received];
-    throw explain(error, socket);
+    throw explainDaemonError(error, socket);
   } finally {
     client.close();
   }
-}
-
-/** The runtime's words without gRPC's around them. */
-function explain(error: unknown, socket: string): unknown {
-  if (error instanceof CommandError) return error;
-  if (!(error instanceof Error) || !('details' in error) || typeof error.details !== 'string') return error;
-  if (/ENOENT|ECONNREFUSED|No connection established/.test(error.details)) {
-    return new CommandError(`no daemon answers at ${socket}; start one with: kelyfos daemon`, undefined, {
-      cause: error,
-    });
-  }
-  if (error.details.includes('EACCES'))
-    return new CommandError(`${socket} is for root alone`, undefined, { cause: error });
-  return new CommandError(error.details, undefined, { cause: error });
 }

@@ -36,8 +36,8 @@ beforeEach(async () => {
     cgroupDriver: 'cgroupfs' as const,
     details: async () => ({}),
   };
-  const { sandboxes, containers, resources, stats, events, images, networks, streaming } = domain;
-  const services = { sandboxes, containers, resources, stats, events, images, networks, streaming, runtime };
+  const { sandboxes, containers, resources, stats, events, images, archives, networks, streaming } = domain;
+  const services = { sandboxes, containers, resources, stats, events, images, archives, networks, streaming, runtime };
   server = await serveCri(join(folder, 'cri.sock'), services, silentLog());
   client = new CriClient(join(folder, 'cri.sock'));
 });

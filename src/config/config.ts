@@ -41,7 +41,9 @@ export interface Config {
   readonly cdi: { readonly specDirs: readonly string[] };
   readonly images: {
     readonly registriesConf: string;
+    readonly registriesD: string;
     readonly policy: string;
+    readonly pinned: readonly string[];
     readonly maxUnpackedBytes: number;
     readonly progressTimeoutMs: number;
     readonly skopeo: string;
@@ -117,7 +119,9 @@ export function compileConfig(file: ConfigFile): Config {
     cdi: { specDirs: file.cdi.spec_dirs },
     images: {
       registriesConf: file.images.registries_conf,
+      registriesD: file.images.registries_d,
       policy: file.images.policy,
+      pinned: file.images.pinned,
       maxUnpackedBytes: bytes(file.images.max_unpacked),
       progressTimeoutMs: milliseconds(file.images.progress_timeout),
       skopeo: file.images.skopeo,

@@ -74,6 +74,7 @@ export async function checkHost(loaded: LoadedConfig): Promise<readonly Problem[
   }
   const optional = [
     ['images.registries_conf', config.images.registriesConf],
+    ['images.registries_d', config.images.registriesD],
     ['images.policy', config.images.policy],
     ['streaming.tls_cert_file', config.streaming.tls?.certFile ?? ''],
     ['streaming.tls_key_file', config.streaming.tls?.keyFile ?? ''],

@@ -86,7 +86,9 @@ export const configSchema = z.strictObject({
   images: z
     .strictObject({
       registries_conf: path('/etc/containers/registries.conf'),
+      registries_d: path('/etc/containers/registries.d'),
       policy: path('/etc/containers/policy.json'),
+      pinned: setting(z.array(z.string().min(1)), 'a list of names of images, "*" standing for any text', []),
       max_unpacked: setting(size, sizeAccepts, '20GiB'),
       progress_timeout: setting(duration, durationAccepts, '1m'),
       skopeo: programSetting('skopeo'),

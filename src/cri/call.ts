@@ -26,3 +26,9 @@ export type StreamHandler<Request, Response> = (
   request: Request,
   call: CallContext,
 ) => AsyncIterable<Outgoing<Response>>;
+
+/** Answers once to many messages. */
+export type ReceiveHandler<Request, Response> = (
+  messages: AsyncIterable<Request>,
+  call: CallContext,
+) => Promise<Outgoing<Response>>;

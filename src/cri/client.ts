@@ -15,6 +15,18 @@ export interface CallOptions {
 
 const maxMessageBytes = 16 * 1024 * 1024;
 
+export const clientOptions = {
+  'grpc.max_receive_message_length': maxMessageBytes,
+  'grpc.max_send_message_length': maxMessageBytes,
+  // The default is the socket's path, which servers may not take for a host.
+  'grpc.default_authority': 'localhost',
+  // Found out at once, not after a back-off, that a runtime is there again.
+  'grpc.initial_reconnect_backoff_ms': 50,
+  'grpc.max_reconnect_backoff_ms': 200,
+  // Two clients of one process are two connections, as two programs are.
+  'grpc.use_local_subchannel_pool': 1,
+} as const;
+
 /** A client of any CRI runtime on a unix socket, this one's too. Names of calls and fields are those of the API. */
 export class CriClient implements Disposable {
   readonly #client: Client;
@@ -24,17 +36,7 @@ export class CriClient implements Disposable {
   /** `timeoutMs`: of each call that does not say otherwise; none without. */
   constructor(socket: string, options: { readonly timeoutMs?: number } = {}) {
     this.#timeoutMs = options.timeoutMs;
-    this.#client = new Client(`unix:${socket}`, credentials.createInsecure(), {
-      'grpc.max_receive_message_length': maxMessageBytes,
-      'grpc.max_send_message_length': maxMessageBytes,
-      // The default is the socket's path, which servers may not take for a host.
-      'grpc.default_authority': 'localhost',
-      // Found out at once, not after a back-off, that a runtime is there again.
-      'grpc.initial_reconnect_backoff_ms': 50,
-      'grpc.max_reconnect_backoff_ms': 200,
-      // Two clients of one process are two connections, as two programs are.
-      'grpc.use_local_subchannel_pool': 1,
-    });
+    this.#client = new Client(`unix:${socket}`, credentials.createInsecure(), clientOptions);
   }
 
   /** A call that answers once; rejects with grpc-js's ServiceError: code, details. */

@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import { AppError, abortError } from '../platform/errors.ts';
 import { newContainerId, newSandboxId, type ContainerId, type SandboxId } from '../podsandbox/ids.ts';
 import type {
@@ -14,7 +14,7 @@ import type {
 } from '../podsandbox/model.ts';
 import type { StreamRequest } from './streaming/stream-request.ts';
 import { PodEventSource } from '../podsandbox/pod-events.ts';
-import type { Image, ImageFileSystem, Images, NetworkState, RegistryAuth } from '../podsandbox/ports.ts';
+import type { Image, ImageArchives, ImageFileSystem, Images, NetworkState, RegistryAuth } from '../podsandbox/ports.ts';
 import type { ContainerStats, PodStats, SandboxStats } from '../podsandbox/stats-model.ts';
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
@@ -31,6 +31,7 @@ export type FailPoint =
   | 'reopenLog'
   | 'execSync'
   | 'pull'
+  | 'import'
   | 'fsInfo';
 
 const traffic = (bytes: bigint): { bytes: bigint; packets: bigint; errors: bigint; dropped: bigint } => ({
@@ -361,9 +362,31 @@ export class FakeDomain {
     },
     fsInfo: async (): Promise<ImageFileSystem> => {
       await this.#point('fsInfo');
-      return { mountpoint: '/var/lib/kelyfos', usedBytes: 12_345n, inodesUsed: 67n, at: new Date(1_700_000_000_000) };
+      return {
+        mountpoint: '/var/lib/kelyfos',
+        images: { usedBytes: 12_345n, inodesUsed: 67n },
+        containers: { usedBytes: 89n, inodesUsed: 1n },
+        at: new Date(1_700_000_000_000),
+      };
     },
     rootfs: (id: string) => `/var/lib/kelyfos/images/${id}`,
+  };
+
+  /** What was imported: name, tag, bytes. */
+  readonly imported: string[] = [];
+  /** Archives are texts: those whose import fails begin with "bad". */
+  readonly archives: ImageArchives = {
+    import: async (archive, name, tag, signal) => {
+      const text = Buffer.concat(await Array.fromAsync(archive)).toString();
+      this.imported.push(`${name} ${tag ?? '-'} ${text.slice(0, 20)} ${String(text.length)}`);
+      await this.#point('import', signal);
+      if (text.startsWith('bad')) throw new AppError('invalid', `${name} is no archive`);
+      return [{ id: `sha256:${'e'.repeat(64)}`, tags: [tag ?? 'from/archive:1'] }];
+    },
+    export: (reference, format) => {
+      if (this.images.find(reference) === undefined) throw new AppError('not-found', `image ${reference} is not here`);
+      return Readable.from([Buffer.from(`${format} of `), Buffer.from(reference)]);
+    },
   };
 
   readonly streamRequests: StreamRequest[] = [];

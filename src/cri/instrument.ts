@@ -1,14 +1,16 @@
 import type {
+  handleClientStreamingCall,
   handleServerStreamingCall,
   handleUnaryCall,
   sendUnaryData,
+  ServerReadableStream,
   ServerUnaryCall,
   ServerWritableStream,
 } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { AppError, messageOf } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
-import type { Outgoing, StreamHandler, UnaryHandler } from './call.ts';
+import type { Outgoing, ReceiveHandler, StreamHandler, UnaryHandler } from './call.ts';
 import { callStatus } from './status-codes.ts';
 
 /** Called every second or so by the kubelet. */
@@ -134,6 +136,30 @@ export function streaming<Request, Response>(
         measure.failed(error, asked);
         // Not destroy: grpc-js sends the status when it sees the event.
         call.emit('error', callStatus(error));
+      },
+    );
+  };
+}
+
+/** The same for calls that take many messages. */
+export function receiving<Request, Response>(
+  rpc: string,
+  handler: ReceiveHandler<Request, Response>,
+  log: Log,
+): handleClientStreamingCall<Request, Outgoing<Response>> {
+  const rpcLog = log.child({ rpc });
+  return (call: ServerReadableStream<Request, Outgoing<Response>>, callback: sendUnaryData<Outgoing<Response>>) => {
+    const measure = new Measure(rpc, rpcLog);
+    const messages = call as AsyncIterable<Request>;
+    const work = async (): Promise<Outgoing<Response>> => handler(messages, { signal: signalOf(call), log: rpcLog });
+    work().then(
+      (response) => {
+        measure.succeeded({});
+        callback(null, response);
+      },
+      (error: unknown) => {
+        measure.failed(error, {});
+        callback(callStatus(error));
       },
     );
   };

@@ -25,10 +25,19 @@ export interface CriServiceDefinitions {
 }
 
 export function criServices(proto: PackageDefinition = loadCriProto()): CriServiceDefinitions {
-  const service = (name: string): ServiceDefinition => {
-    const definition = proto[`runtime.v1.${name}`];
-    if (definition === undefined || 'format' in definition) throw new Error(`${criProtoPath} has no service ${name}`);
-    return definition;
+  return {
+    runtime: serviceOf(proto, 'runtime.v1.RuntimeService', criProtoPath),
+    image: serviceOf(proto, 'runtime.v1.ImageService', criProtoPath),
   };
-  return { runtime: service('RuntimeService'), image: service('ImageService') };
+}
+
+/** A service of another interface description, in the same shape. */
+export function loadService(path: string, name: string): ServiceDefinition {
+  return serviceOf(loadSync(path, loaderOptions), name, path);
+}
+
+function serviceOf(proto: PackageDefinition, name: string, path: string): ServiceDefinition {
+  const definition = proto[name];
+  if (definition === undefined || 'format' in definition) throw new Error(`${path} has no service ${name}`);
+  return definition;
 }

@@ -32,6 +32,7 @@ function services(): CriServices {
     stats: domain.stats,
     events: domain.events,
     images: domain.images,
+    archives: domain.archives,
     networks: domain.networks,
     streaming: domain.streaming,
     runtime: {
@@ -398,15 +399,15 @@ describe('images', () => {
   });
 
   test('ImageFsInfo has what the kubelet reads through', async () => {
-    const usage = {
+    const usage = (bytes: string, inodes: string): object => ({
       timestamp: '1700000000000000000',
       fs_id: { mountpoint: '/var/lib/kelyfos' },
-      used_bytes: { value: '12345' },
-      inodes_used: { value: '67' },
-    };
+      used_bytes: { value: bytes },
+      inodes_used: { value: inodes },
+    });
     expect(await client.untyped('ImageFsInfo', {})).toEqual({
-      image_filesystems: [usage],
-      container_filesystems: [usage],
+      image_filesystems: [usage('12345', '67')],
+      container_filesystems: [usage('89', '1')],
     });
   });
 });

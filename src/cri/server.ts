@@ -2,6 +2,7 @@ import { lstat } from 'node:fs/promises';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { wrap } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
+import { archiveService, archiveServiceDefinition } from './archives/service.ts';
 import { implementation } from './implementation.ts';
 import { mixedHandlers } from './mixed/handlers.ts';
 import { criServices } from './proto.ts';
@@ -19,7 +20,7 @@ export interface CriServer {
   close(graceMs: number): Promise<void>;
 }
 
-/** Serves CRI v1 on a unix socket of mode 0600. Ready to answer when this resolves. */
+/** Serves CRI v1, and images as archives, on a unix socket of mode 0600. Ready to answer when this resolves. */
 export async function serveCri(path: string, services: CriServices, log: Log): Promise<CriServer> {
   const definitions = criServices();
   const server = new Server({
@@ -30,6 +31,7 @@ export async function serveCri(path: string, services: CriServices, log: Log): P
   for (const definition of [definitions.runtime, definitions.image]) {
     server.addService(definition, implementation(definition, services, log, mixed));
   }
+  server.addService(archiveServiceDefinition(), archiveService(services, log));
 
   await claimSocketPath(path);
   const temporary = temporarySocketPath(path);

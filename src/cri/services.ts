@@ -1,6 +1,6 @@
 import type { Containers, PodSandboxes, ResourceUpdates } from '../podsandbox/model.ts';
 import type { PodEvents } from '../podsandbox/pod-events.ts';
-import type { Images, PodNetworks } from '../podsandbox/ports.ts';
+import type { ImageArchives, Images, PodNetworks } from '../podsandbox/ports.ts';
 import type { PodStats } from '../podsandbox/stats-model.ts';
 import type { HostRuntime } from './mixed/host-runtime.ts';
 import type { StreamUrls } from './streaming/server.ts';
@@ -24,6 +24,7 @@ export interface CriServices {
   readonly stats: PodStats;
   readonly events: PodEvents;
   readonly images: Images;
+  readonly archives: ImageArchives;
   readonly networks: Pick<PodNetworks, 'state' | 'setPodCidrs'>;
   readonly streaming: StreamUrls;
   readonly runtime: RuntimeInfo;

@@ -16,7 +16,7 @@ let client: CriClient;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kelyfos-streams-'));
   domain = new FakeDomain();
-  const { sandboxes, containers, resources, stats, events, images, networks, streaming } = domain;
+  const { sandboxes, containers, resources, stats, events, images, archives, networks, streaming } = domain;
   const runtime = {
     version: '0.1.0',
     handlers: ['kelyfos'],
@@ -27,7 +27,7 @@ beforeEach(async () => {
   const socket = join(folder, 'cri.sock');
   server = await serveCri(
     socket,
-    { sandboxes, containers, resources, stats, events, images, networks, streaming, runtime },
+    { sandboxes, containers, resources, stats, events, images, archives, networks, streaming, runtime },
     silentLog(),
   );
   client = new CriClient(socket);

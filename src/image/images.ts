@@ -2,18 +2,24 @@ import { mkdir, readdir, rm, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { removeUnfinishedFiles } from '../platform/atomic-file.ts';
 import { AppError, hasCode } from '../platform/errors.ts';
+import { folderUsage, type FolderUsage } from '../platform/folder-usage.ts';
 import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import { BlobStore } from './blobs.ts';
 import { hexOf } from './digest.ts';
+import { type ArchiveFormat, Exporter } from './exporter.ts';
 import { parseConfig } from './image-config.ts';
 import { ImageIndex } from './image-index.ts';
-import { Puller, imageKey } from './puller.ts';
+import { type ImportedImage, Importer } from './importer.ts';
+import { Installer, imageKey } from './installer.ts';
+import { PinnedNames } from './pinned-names.ts';
+import { Puller } from './puller.ts';
 import { canonicalName, idPrefix, parseReference } from './reference.ts';
 import { memoryFolder } from './registry-auth.ts';
 import type { Log } from '../platform/log.ts';
 import type { ImageConfig, ParsedConfig } from './image-config.ts';
 import type { ImageRecord } from './image-index.ts';
 import type { RegistryAuth } from './registry-auth.ts';
+import type { SkopeoOptions } from './skopeo-run.ts';
 
 export interface ImagesOptions {
   /** Everything of this store lies below it. */
@@ -21,8 +27,14 @@ export interface ImagesOptions {
   readonly skopeo: string;
   readonly mkfsErofs: string;
   readonly registriesConf?: string;
+  /** Folder that says where signatures are. */
+  readonly registriesD?: string;
   /** Signature policy; undefined: accept everything. */
   readonly policy?: string;
+  /** Names of images that garbage collection has to leave alone, with `*` for any text. */
+  readonly pinned: readonly string[];
+  /** The folder beside this one with the disks of VMs: they hold the writable layers. */
+  readonly disksFolder: string;
   /** The size of every image file; images that unpack to more are refused. */
   readonly maxUnpackedBytes: number;
   /** A pull that gets nowhere for so long is given up. */
@@ -42,17 +54,20 @@ export interface Image {
   readonly spec: unknown;
 }
 
-export interface ImageFileSystem {
-  readonly mountpoint: string;
+export interface FileSystemUsage {
   readonly usedBytes: bigint;
   readonly inodesUsed: bigint;
+}
+
+export interface ImageFileSystem {
+  readonly mountpoint: string;
+  readonly images: FileSystemUsage;
+  readonly containers: FileSystemUsage;
   readonly at: Date;
 }
 
 /** A converter that neither reads nor writes for so long will never end. */
 const CONVERTER_STALL_MS = 20_000;
-
-const BYTES_PER_BLOCK = 512n;
 
 /**
  * The images of this node: pulled from registries, each one file system in one file, found by name,
@@ -65,33 +80,42 @@ export class RegistryImages {
   readonly #index: ImageIndex;
   readonly #locks = new KeyedMutex();
   readonly #puller: Puller;
+  readonly #importer: Importer;
+  readonly #exporter: Exporter;
+  readonly #pinned: PinnedNames;
+  readonly #disksFolder: string;
   readonly #log: Log;
   /** Parsed configurations by image id. */
   readonly #configs = new Map<string, ParsedConfig>();
 
   private constructor(options: ImagesOptions) {
     this.#folder = options.folder;
+    this.#disksFolder = options.disksFolder;
+    this.#pinned = new PinnedNames(options.pinned);
     this.#log = options.log;
     this.#blobs = new BlobStore(join(options.folder, 'blobs'));
     this.#index = new ImageIndex(join(options.folder, 'index.json'));
-    const { registriesConf, policy, skopeo, secretsDir, stallMs } = options;
-    this.#puller = new Puller({
+    const skopeo = skopeoOptions(options);
+    const installer = new Installer({
       blobs: this.#blobs,
       index: this.#index,
       locks: this.#locks,
-      skopeo: {
-        command: skopeo,
-        ...(registriesConf === undefined ? {} : { registriesConf }),
-        ...(policy === undefined ? {} : { policy }),
-        ...{ secretsDir, stallMs },
-        platform: { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch },
-      },
       erofs: { mkfs: options.mkfsErofs, maxBytes: options.maxUnpackedBytes, stallMs: CONVERTER_STALL_MS },
-      stagingDir: this.#stagingDir,
+      platform: skopeo.platform,
       rootfsPath: (id) => this.#rootfsPath(id),
       learn: (id, config) => this.#configs.set(id, config),
+    });
+    this.#puller = new Puller({
+      blobs: this.#blobs,
+      index: this.#index,
+      installer,
+      skopeo,
+      stagingDir: this.#stagingDir,
       log: options.log,
     });
+    const parts = { blobs: this.#blobs, skopeo, stagingDir: this.#stagingDir };
+    this.#importer = new Importer({ ...parts, installer });
+    this.#exporter = new Exporter(parts);
   }
 
   /** Opens the store and clears away what an earlier daemon left unfinished. */
@@ -145,6 +169,31 @@ export class RegistryImages {
     }
   }
 
+  /** The images of an archive of docker or OCI. `name`: of the archive, for messages. */
+  async import(
+    archive: AsyncIterable<Uint8Array>,
+    name: string,
+    tag: string | undefined,
+    signal: AbortSignal,
+  ): Promise<readonly ImportedImage[]> {
+    try {
+      const imported = await this.#importer.import(archive, name, tag, signal);
+      this.#log.info({ archive: name, images: imported }, 'images imported');
+      return imported;
+    } catch (error) {
+      await this.#collect();
+      throw error;
+    }
+  }
+
+  /** An archive of one image, which is called in it as it was asked for, if that was a tag. */
+  export(reference: string, format: ArchiveFormat, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    const image = this.#find(reference);
+    if (image === undefined) throw new AppError('not-found', `image ${reference} is not here`);
+    const tag = image.tags.find((it) => it === nameOf(reference));
+    return this.#exporter.export(image, tag, format, signal);
+  }
+
   find(reference: string): Image | undefined {
     const record = this.#find(reference);
     return record === undefined ? undefined : this.#describe(record);
@@ -167,20 +216,15 @@ export class RegistryImages {
     this.#log.info({ image: reference, id }, 'image removed');
   }
 
+  /** A disk of a VM may be the last name of an image that was removed; then it is the container's. */
   async fsInfo(): Promise<ImageFileSystem> {
-    let usedBytes = 0n;
-    let inodesUsed = 0n;
-    for (const entry of await readdir(this.#folder, { withFileTypes: true, recursive: true })) {
-      try {
-        const { blocks } = await stat(join(entry.parentPath, entry.name), { bigint: true });
-        usedBytes += blocks * BYTES_PER_BLOCK;
-        inodesUsed += 1n;
-      } catch (error) {
-        // Pulls and removals go on meanwhile.
-        if (!hasCode(error, 'ENOENT')) throw error;
-      }
-    }
-    return { mountpoint: this.#folder, usedBytes, inodesUsed, at: new Date() };
+    const images = await folderUsage(this.#folder);
+    const containers = await folderUsage(this.#disksFolder, images.inodes);
+    const shape = ({ bytes, inodes }: FolderUsage): FileSystemUsage => ({
+      usedBytes: bytes,
+      inodesUsed: BigInt(inodes.size),
+    });
+    return { mountpoint: this.#folder, images: shape(images), containers: shape(containers), at: new Date() };
   }
 
   get mountpoint(): string {
@@ -227,7 +271,7 @@ export class RegistryImages {
       repoDigests: record.digests,
       sizeBytes: record.size,
       config: parsed.config,
-      pinned: false,
+      pinned: this.#pinned.has([record.id, ...record.tags, ...record.digests]),
       spec: parsed.spec,
     };
   }
@@ -247,4 +291,28 @@ export class RegistryImages {
   async #collect(): Promise<void> {
     await this.#blobs.collect(new Set(this.#index.all().flatMap(({ id, layers }) => [id, ...layers])));
   }
+}
+
+/** In full; undefined for what is none. */
+function nameOf(reference: string): string | undefined {
+  const parsed = parseReference(reference);
+  return parsed.kind === 'name' ? canonicalName(parsed) : undefined;
+}
+
+function skopeoOptions({
+  registriesConf,
+  registriesD,
+  policy,
+  skopeo,
+  secretsDir,
+  stallMs,
+}: ImagesOptions): SkopeoOptions {
+  return {
+    command: skopeo,
+    ...(registriesConf === undefined ? {} : { registriesConf }),
+    ...(registriesD === undefined ? {} : { registriesD }),
+    ...(policy === undefined ? {} : { policy }),
+    ...{ secretsDir, stallMs },
+    platform: { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch },
+  };
 }

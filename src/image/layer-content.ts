@@ -19,7 +19,7 @@ const CHUNK_BYTES = 256 * 1024;
 
 /** Opens a layer for reading. Media types are not trusted to tell the compression, the first bytes are. */
 export async function openLayer(path: string): Promise<LayerContent> {
-  const decompress = decompressorOf(await firstBytes(path));
+  const decompress = decompressorOf(await compressionOf(path));
   const file = createReadStream(path, { highWaterMark: CHUNK_BYTES });
   const plain = decompress === undefined ? file : pipeline(file, decompress, () => undefined);
   const hash = createHash('sha256');
@@ -46,10 +46,16 @@ export async function openLayer(path: string): Promise<LayerContent> {
   };
 }
 
-function decompressorOf(head: Buffer): Transform | undefined {
-  if (head.readUInt16LE(0) === GZIP_MAGIC) return createGunzip({ chunkSize: CHUNK_BYTES });
-  if (head.readUInt32LE(0) === ZSTD_MAGIC) return createZstdDecompress({ chunkSize: CHUNK_BYTES });
-  return undefined;
+/** Undefined for what is not compressed. */
+export async function compressionOf(path: string): Promise<'gzip' | 'zstd' | undefined> {
+  const head = await firstBytes(path);
+  if (head.readUInt16LE(0) === GZIP_MAGIC) return 'gzip';
+  return head.readUInt32LE(0) === ZSTD_MAGIC ? 'zstd' : undefined;
+}
+
+function decompressorOf(compression: 'gzip' | 'zstd' | undefined): Transform | undefined {
+  if (compression === 'gzip') return createGunzip({ chunkSize: CHUNK_BYTES });
+  return compression === 'zstd' ? createZstdDecompress({ chunkSize: CHUNK_BYTES }) : undefined;
 }
 
 /** Four of them, zero where the file is shorter. */

@@ -42,11 +42,24 @@ const PATTERNS: readonly Pattern[] = [
   },
 ];
 
-/** Turns what skopeo wrote before it failed into an error that says who is to blame. */
-export function registryError(name: string, doing: string, stderr: string, secrets: readonly string[]): AppError {
+/** What skopeo's last words mean. */
+export interface Failure {
+  readonly kind: ErrorKind;
+  /** What the message begins with. */
+  readonly lead: string;
+  readonly said: string;
+}
+
+export function kindOfFailure(stderr: string, secrets: readonly string[] = []): Failure {
   const said = withoutSecrets(lastMessage(stderr), secrets);
   const pattern = PATTERNS.find(({ matches }) => matches.test(said));
-  return new AppError(pattern?.kind ?? 'internal', `${pattern?.lead ?? ''}${name}: ${doing}: ${said}`);
+  return { kind: pattern?.kind ?? 'internal', lead: pattern?.lead ?? '', said };
+}
+
+/** Turns what skopeo wrote before it failed into an error that says who is to blame. */
+export function registryError(name: string, doing: string, stderr: string, secrets: readonly string[]): AppError {
+  const { kind, lead, said } = kindOfFailure(stderr, secrets);
+  return new AppError(kind, `${lead}${name}: ${doing}: ${said}`);
 }
 
 /** skopeo logs `time="..." level=fatal msg="..."`; the message of the last such line says most. */

@@ -268,11 +268,37 @@ export interface RegistryAuth {
   readonly registryToken: string;
 }
 
-export interface ImageFileSystem {
-  readonly mountpoint: HostPath;
+export interface FileSystemUsage {
   readonly usedBytes: bigint;
   readonly inodesUsed: bigint;
+}
+
+/** Images and writable layers are on the same file system. */
+export interface ImageFileSystem {
+  readonly mountpoint: HostPath;
+  readonly images: FileSystemUsage;
+  /** Writable layers, and images that were removed while containers use them. */
+  readonly containers: FileSystemUsage;
   readonly at: Date;
+}
+
+export interface ImportedImage {
+  readonly id: string;
+  /** As the archive has them. */
+  readonly tags: readonly string[];
+}
+
+/** Images as files. Cancelled by the signal. */
+export interface ImageArchives {
+  /** Archives of docker and OCI, compressed or not. `name` is for messages; `tag` replaces the name of a single image. */
+  import(
+    archive: AsyncIterable<Uint8Array>,
+    name: string,
+    tag: string | undefined,
+    signal: AbortSignal,
+  ): Promise<readonly ImportedImage[]>;
+  /** By any reference that `Images.find` takes. */
+  export(reference: string, format: 'oci' | 'docker', signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
 export interface Images {

@@ -116,7 +116,9 @@ export class VmDisks {
       await rm(target, { force: true });
       await link(source, target);
     } catch (error) {
-      if (!hasCode(error, 'EXDEV')) throw wrap(error, `link ${source} to ${target}`);
+      // An image can be removed at any moment.
+      const kind = hasCode(error, 'ENOENT') ? 'not-found' : 'internal';
+      if (!hasCode(error, 'EXDEV')) throw wrap(error, `link ${source} to ${target}`, kind);
       throw new AppError(
         'failed-precondition',
         `${source} is on another file system than ${this.#folder}: images and the disks of virtual machines must share one`,

@@ -11,6 +11,8 @@ import { TestRegistry } from './registry.ts';
 
 export interface NodeOptions extends Omit<DaemonOptions, 'registry' | 'network'> {
   readonly network?: TestNetworkOptions;
+  /** The registry is also where images of docker.io are fetched from. */
+  readonly dockerHub?: boolean;
 }
 
 export interface PodOptions {
@@ -56,7 +58,7 @@ export class TestNode implements AsyncDisposable {
     this.#images = images;
   }
 
-  static async start({ network: networkOptions, ...options }: NodeOptions = {}): Promise<TestNode> {
+  static async start({ network: networkOptions, dockerHub = false, ...options }: NodeOptions = {}): Promise<TestNode> {
     await using started = new AsyncDisposableStack();
     const images = await freeFolder('images');
     started.defer(() => removeFolder(images));
@@ -64,7 +66,9 @@ export class TestNode implements AsyncDisposable {
     const network = started.use(await TestNetwork.create(networkOptions));
     const busybox = await buildBusyboxImage(images);
     await registry.push(busybox.folder, imageName);
-    const daemon = started.use(await TestDaemon.start({ ...options, registry, network }));
+    const mirror = `[[registry]]\nprefix = "docker.io"\nlocation = "${registry.host}"\ninsecure = true\n`;
+    const registriesConf = `${registry.registriesConf}${dockerHub ? mirror : ''}`;
+    const daemon = started.use(await TestDaemon.start({ ...options, registry: { registriesConf }, network }));
     const image = `${registry.host}/${imageName}`;
     await daemon.cri.call('PullImage', { image: { image } });
     started.move();

@@ -8,7 +8,7 @@ if (folder === undefined || registriesConf === undefined || reference === undefi
   throw new Error('usage: pull-image.ts FOLDER REGISTRIES_CONF REFERENCE');
 }
 const images = await RegistryImages.open({
-  ...{ folder, registriesConf, skopeo: 'skopeo', mkfsErofs },
+  ...{ folder, disksFolder: `${folder}/../vms`, registriesConf, skopeo: 'skopeo', mkfsErofs, pinned: [] },
   ...{ maxUnpackedBytes: 2 ** 30, stallMs: 60_000, secretsDir: '/dev/shm', log: silentLog() },
 });
 await images.pull(reference, undefined, new AbortController().signal);

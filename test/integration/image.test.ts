@@ -47,8 +47,9 @@ async function registriesConf(text: string): Promise<string> {
 
 async function open(more: Partial<ImagesOptions> = {}): Promise<RegistryImages> {
   const log = pino({ level: 'trace' }, { write: (line: string) => (logged += line) });
+  const folder = more.folder ?? (await newFolder());
   return await RegistryImages.open({
-    folder: await newFolder(),
+    ...{ folder, disksFolder: join(folder, '../vms'), pinned: [] },
     registriesConf: await registriesConf(scripted.registriesConf),
     ...{ skopeo: 'skopeo', mkfsErofs, maxUnpackedBytes, stallMs: 20_000, secretsDir: '/dev/shm', log },
     ...more,
@@ -131,7 +132,11 @@ test('an image is pulled, found by every name, survives a restart and is removed
   expect(images.find(id)?.sizeBytes).toBeGreaterThanOrEqual(4096n);
   expect((await stat(images.rootfs(id))).size).toBe(maxUnpackedBytes);
 
-  const { mountpoint, usedBytes, inodesUsed, at } = await images.fsInfo();
+  const {
+    mountpoint,
+    images: { usedBytes, inodesUsed },
+    at,
+  } = await images.fsInfo();
   expect(mountpoint).toBe(folder);
   expect(usedBytes).toBeGreaterThan(8_000n);
   expect(usedBytes).toBeLessThan(200_000n);

@@ -107,9 +107,9 @@ beforeEach(async () => {
     details: async () => ({}),
   };
   const theirs = host as unknown as HostRuntime;
-  const { sandboxes, containers, resources, stats, events, images, networks, streaming } = domain;
+  const { sandboxes, containers, resources, stats, events, images, archives, networks, streaming } = domain;
   const services = {
-    ...{ sandboxes, containers, resources, stats, events, images, networks, streaming, runtime },
+    ...{ sandboxes, containers, resources, stats, events, images, archives, networks, streaming, runtime },
     host: theirs,
   };
   server = await serveCri(join(folder, 'cri.sock'), services, silentLog());

@@ -19,6 +19,8 @@ const busybox: Image = {
   spec: {},
 };
 
+const nothing = { usedBytes: 0n, inodesUsed: 0n };
+
 /** One image under three names: "busybox", its tag and its id. */
 export class FakeImages implements Images {
   readonly mountpoint = '/images';
@@ -40,7 +42,7 @@ export class FakeImages implements Images {
   }
 
   fsInfo(): Promise<ImageFileSystem> {
-    return Promise.resolve({ mountpoint: '/', usedBytes: 0n, inodesUsed: 0n, at: new Date(0) });
+    return Promise.resolve({ mountpoint: '/', images: nothing, containers: nothing, at: new Date(0) });
   }
 
   rootfs(id: string): string {

@@ -1,0 +1,122 @@
+import { createWriteStream } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { abortError, AppError, hasCode } from '../platform/errors.ts';
+import { type ArchivedImage, readArchiveIndex } from './archive-index.ts';
+import { archiveError } from './archive-error.ts';
+import { hexOf } from './digest.ts';
+import { parseManifest } from './manifest.ts';
+import { canonicalName, parseReference } from './reference.ts';
+import { bytesBelow, runSkopeo } from './skopeo-run.ts';
+import type { BlobStore } from './blobs.ts';
+import type { Installer } from './installer.ts';
+import type { SkopeoOptions } from './skopeo-run.ts';
+
+export interface ImporterParts {
+  readonly blobs: BlobStore;
+  readonly installer: Installer;
+  readonly skopeo: SkopeoOptions;
+  readonly stagingDir: string;
+}
+
+export interface ImportedImage {
+  readonly id: string;
+  readonly tags: readonly string[];
+}
+
+const archiveFile = 'archive';
+
+/**
+ * Brings the images of an archive, each as from a registry: judged by the policy, verified, made one file
+ * system. They have no digest at any registry.
+ */
+export class Importer {
+  readonly #parts: ImporterParts;
+
+  constructor(parts: ImporterParts) {
+    this.#parts = parts;
+  }
+
+  /** `name`: of the archive, for messages; `tag`: instead of the names that an archive of one image has for it. */
+  async import(
+    archive: AsyncIterable<Uint8Array>,
+    name: string,
+    tag: string | undefined,
+    signal: AbortSignal,
+  ): Promise<readonly ImportedImage[]> {
+    const given = tag === undefined ? undefined : givenTag(tag);
+    const staging = await mkdtemp(join(this.#parts.stagingDir, 'import-'));
+    try {
+      await spool(archive, join(staging, archiveFile), name, signal);
+      const images = await readArchiveIndex(join(staging, archiveFile), name);
+      if (given !== undefined && images.length > 1) {
+        throw new AppError('invalid', `${name} has ${String(images.length)} images, which cannot all be ${given}`);
+      }
+      const imported: ImportedImage[] = [];
+      for (const [index, image] of images.entries()) {
+        const tags = given === undefined ? image.tags : [given];
+        const work = join(staging, `image-${String(index)}`);
+        const id = await this.#install(image, { name, tags, staging, work }, signal);
+        imported.push({ id, tags });
+        await rm(work, { recursive: true, force: true });
+      }
+      return imported;
+    } finally {
+      await rm(staging, { recursive: true, force: true });
+    }
+  }
+
+  async #install(
+    { transport, selector }: ArchivedImage,
+    { name, tags, staging, work }: { name: string; tags: readonly string[]; staging: string; work: string },
+    signal: AbortSignal,
+  ): Promise<string> {
+    const { blobs, installer, skopeo } = this.#parts;
+    const source = `${transport}:${archiveFile}${selector === '' ? '' : `:${selector}`}`;
+    const run = {
+      name: `import ${name}`,
+      // A folder takes everything as it is; a layout would compress layers, which changes their digests.
+      argv: ['copy', '--preserve-digests', source, `dir:${work}`],
+      cwd: staging,
+      progress: () => bytesBelow(staging),
+    };
+    const exit = await runSkopeo(skopeo, run, signal);
+    if (exit.code !== 0) throw archiveError(`import ${name}`, exit);
+    const manifest = parseManifest(await readFile(join(work, 'manifest.json')), name);
+    if (manifest.kind === 'list') throw new AppError('internal', `import ${name}: a list of manifests was copied`);
+    const fetch = async (): Promise<void> => {
+      for (const blob of [...manifest.layers, manifest.config]) {
+        if (await blobs.adopt(join(work, hexOf(blob.digest)), blob, signal)) continue;
+        throw new AppError('invalid', `${name} has no blob ${blob.digest}, which is a part of its image`);
+      }
+    };
+    // The policy has been asked already.
+    const image = { name, manifest, names: { tags, digests: [] }, reuse: true, fetch };
+    return await installer.install(image, staging, signal);
+  }
+}
+
+function givenTag(text: string): string {
+  const parsed = parseReference(text);
+  if (parsed.kind === 'name' && parsed.digest === undefined) return canonicalName(parsed);
+  throw new AppError('invalid', `image reference ${JSON.stringify(text)}: an archive can be given a tag only`);
+}
+
+async function spool(
+  archive: AsyncIterable<Uint8Array>,
+  file: string,
+  name: string,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await pipeline(Readable.from(archive, { objectMode: false }), createWriteStream(file, { mode: 0o600 }), { signal });
+  } catch (error) {
+    if (signal.aborted) throw abortError(signal, `import ${name}`);
+    if (hasCode(error, 'ENOSPC', 'EDQUOT')) {
+      throw new AppError('exhausted', `no space left: import ${name}`, { cause: error });
+    }
+    throw error;
+  }
+}
