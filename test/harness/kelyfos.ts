@@ -16,7 +16,7 @@ export async function kelyfos(
   stdin?: Uint8Array,
 ): Promise<CommandResult & { readonly text: string }> {
   const result = await execa(program, [...args, '--socket', socket], {
-    ...{ reject: false, timeout: 120_000, encoding: 'buffer' },
+    ...{ reject: false, timeout: 120_000, encoding: 'buffer', stripFinalNewline: false },
     ...(stdin === undefined ? { stdin: 'ignore' } : { input: stdin }),
   });
   const stdout = Buffer.from(result.stdout);

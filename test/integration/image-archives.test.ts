@@ -1,5 +1,6 @@
-import { mkdtemp, readFile, readdir, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 import type * as cri from '../../src/cri/gen/cri-types.ts';
@@ -7,6 +8,8 @@ import { buildBusyboxImage } from '../harness/busybox-image.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
 import { kelyfos } from '../harness/kelyfos.ts';
 import { TestNode } from '../harness/node.ts';
+import { writeOciLayout } from '../harness/oci-layout.ts';
+import { writeTar } from '../harness/tar-stream.ts';
 
 /** Images in and out as archives: through the command line and a daemon, checked with skopeo. */
 let node: TestNode;
@@ -87,14 +90,52 @@ test.each([
 test('compressed, by standard input, with another name', async () => {
   await removeAll();
   const file = await archiveOf('docker-archive:FILE');
-  const { stdout } = await execa('gzip', ['-c', file], { encoding: 'buffer', maxBuffer: 1 << 28 });
   const args = ['image', 'import', '--tag', 'renamed:2', '-'];
-  const { exitCode, text } = await kelyfos(node.daemon.socket, args, Buffer.from(stdout));
-  expect([exitCode, text]).toEqual([0, `${id} docker.io/library/renamed:2\n`]);
+  const { exitCode, text, stderr } = await kelyfos(node.daemon.socket, args, gzipSync(await readFile(file)));
+  expect([exitCode, stderr, text]).toEqual([0, '', `${id} docker.io/library/renamed:2\n`]);
   const { text: table } = await command('image', 'list');
   expect(table.split('\n').slice(0, -1)).toEqual([
     expect.stringMatching(/^IMAGE +TAG +IMAGE ID +SIZE +PINNED$/),
     expect.stringMatching(new RegExp(`^docker.io/library/renamed +2 +${id.slice(7, 20)} +[\\d.]+[kM]B$`)),
+  ]);
+});
+
+test.each(['docker', 'OCI'])('all images of one archive of %s are imported', async (kind) => {
+  await removeAll();
+  const work = await mkdtemp(join(base, 'several-'));
+  const folder = join(work, 'both');
+  const other = await mkdtemp(join(base, 'other-'));
+  const second = await writeOciLayout(other, [writeTar([{ name: 'f', type: 'file', data: 'x' }])], { Cmd: ['/f'] });
+  const [one, two] = ['example.test/one:1', 'example.test/two:2'];
+  const copy = async (from: string, to: string) => execa('skopeo', ['--insecure-policy', 'copy', '--quiet', from, to]);
+  if (kind === 'OCI') {
+    await copy(`oci:${layout}`, `oci:${folder}:${one}`);
+    await copy(`oci:${other}`, `oci:${folder}:${two}`);
+  } else {
+    // skopeo writes one image only: two archives become one.
+    await mkdir(folder);
+    const lists: unknown[] = [];
+    for (const [from, name] of [
+      [layout, one],
+      [other, two],
+    ] as const) {
+      const file = join(work, 'single.tar');
+      await copy(`oci:${from}`, `docker-archive:${file}:${name}`);
+      await execa('tar', ['-xf', file, '-C', folder, '--overwrite']);
+      lists.push(...(JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8')) as unknown[]));
+      await rm(file);
+    }
+    await chmod(join(folder, 'manifest.json'), 0o600);
+    await writeFile(join(folder, 'manifest.json'), JSON.stringify(lists));
+  }
+  const archive = join(work, 'both.tar');
+  await execa('tar', ['-cf', archive, '-C', folder, '.']);
+  const { exitCode, text, stderr } = await command('image', 'import', archive);
+  expect([exitCode, stderr, text]).toEqual([0, '', `${id} ${one}\n${second.configDigest} ${two}\n`]);
+  const refused = await command('image', 'import', '--tag', 'x:1', archive);
+  expect([refused.exitCode, refused.stderr]).toEqual([
+    1,
+    'kelyfos: both.tar has 2 images, which cannot all be docker.io/library/x:1\n',
   ]);
 });
 
