@@ -1,5 +1,5 @@
 import { createWriteStream } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rename, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -7,6 +7,7 @@ import { abortError, AppError, hasCode } from '../platform/errors.ts';
 import { type ArchivedImage, readArchiveIndex } from './archive-index.ts';
 import { archiveError } from './archive-error.ts';
 import { hexOf } from './digest.ts';
+import { compressionOf, openLayer } from './layer-content.ts';
 import { parseManifest } from './manifest.ts';
 import { canonicalName, parseReference } from './reference.ts';
 import { bytesBelow, runSkopeo } from './skopeo-run.ts';
@@ -57,10 +58,11 @@ export class Importer {
       const imported: ImportedImage[] = [];
       for (const [index, image] of images.entries()) {
         const tags = given === undefined ? image.tags : [given];
-        const work = join(staging, `image-${String(index)}`);
+        const work = `image-${String(index)}`;
+        await mkdir(join(staging, work), { mode: 0o700 });
         const id = await this.#install(image, { name, tags, staging, work }, signal);
         imported.push({ id, tags });
-        await rm(work, { recursive: true, force: true });
+        await rm(join(staging, work), { recursive: true });
       }
       return imported;
     } finally {
@@ -74,27 +76,28 @@ export class Importer {
     signal: AbortSignal,
   ): Promise<string> {
     const { blobs, installer, skopeo } = this.#parts;
+    const folder = join(staging, work, 'dir');
     const source = `${transport}:${archiveFile}${selector === '' ? '' : `:${selector}`}`;
     const run = {
       name: `import ${name}`,
       // A folder takes everything as it is; a layout would compress layers, which changes their digests.
-      argv: ['copy', '--preserve-digests', source, `dir:${work}`],
+      argv: ['copy', '--preserve-digests', source, `dir:${work}/dir`],
       cwd: staging,
       progress: () => bytesBelow(staging),
     };
     const exit = await runSkopeo(skopeo, run, signal);
     if (exit.code !== 0) throw archiveError(`import ${name}`, exit);
-    const manifest = parseManifest(await readFile(join(work, 'manifest.json')), name);
+    const manifest = parseManifest(await readFile(join(folder, 'manifest.json')), name);
     if (manifest.kind === 'list') throw new AppError('internal', `import ${name}: a list of manifests was copied`);
     const fetch = async (): Promise<void> => {
       for (const blob of [...manifest.layers, manifest.config]) {
-        if (await blobs.adopt(join(work, hexOf(blob.digest)), blob, signal)) continue;
+        if (await blobs.adopt(join(folder, hexOf(blob.digest)), blob, signal)) continue;
         throw new AppError('invalid', `${name} has no blob ${blob.digest}, which is a part of its image`);
       }
     };
     // The policy has been asked already.
     const image = { name, manifest, names: { tags, digests: [] }, reuse: true, fetch };
-    return await installer.install(image, staging, signal);
+    return await installer.install(image, join(staging, work), signal);
   }
 }
 
@@ -104,19 +107,30 @@ function givenTag(text: string): string {
   throw new AppError('invalid', `image reference ${JSON.stringify(text)}: an archive can be given a tag only`);
 }
 
+/** Puts an archive into a file, without its compression: of that skopeo reads some kinds in some archives only. */
 async function spool(
   archive: AsyncIterable<Uint8Array>,
   file: string,
   name: string,
   signal: AbortSignal,
 ): Promise<void> {
+  const write = async (bytes: AsyncIterable<Uint8Array>, to: string): Promise<void> => {
+    await pipeline(Readable.from(bytes, { objectMode: false }), createWriteStream(to, { mode: 0o600 }), { signal });
+  };
   try {
-    await pipeline(Readable.from(archive, { objectMode: false }), createWriteStream(file, { mode: 0o600 }), { signal });
+    await write(archive, file);
+    if ((await compressionOf(file)) === undefined) return;
+    const compressed = `${file}.compressed`;
+    await rename(file, compressed);
+    await using content = await openLayer(compressed);
+    await write(content.bytes, file);
+    await unlink(compressed);
   } catch (error) {
     if (signal.aborted) throw abortError(signal, `import ${name}`);
     if (hasCode(error, 'ENOSPC', 'EDQUOT')) {
       throw new AppError('exhausted', `no space left: import ${name}`, { cause: error });
     }
+    if (error instanceof AppError) throw new AppError('invalid', `import ${name}: ${error.message}`, { cause: error });
     throw error;
   }
 }

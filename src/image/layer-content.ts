@@ -30,7 +30,7 @@ export async function openLayer(path: string): Promise<LayerContent> {
         yield chunk;
       }
     } catch (error) {
-      throw new AppError('failed-precondition', `corrupt image: layer cannot be decompressed: ${messageOf(error)}`, {
+      throw new AppError('failed-precondition', `corrupt image: it cannot be decompressed: ${messageOf(error)}`, {
         cause: error,
       });
     }
