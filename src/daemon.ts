@@ -17,7 +17,6 @@ import { NetworkNamespaces } from './network/network-namespaces.ts';
 import { CniPodNetworks } from './network/pod-networks.ts';
 import { isFile, isFolder } from './platform/file-kind.ts';
 import type { Log } from './platform/log.ts';
-import { makeSharedMount } from './platform/shared-mount.ts';
 import { createDomain } from './podsandbox/domain.ts';
 import type { ImageArchives, Images, PodNetworks, VmProvider, VolumeBinder } from './podsandbox/ports.ts';
 import { Store } from './store/store.ts';
@@ -109,7 +108,6 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
 async function prepareFolders({ root, state }: Config): Promise<void> {
   // Others may pass through to what is theirs: a VM's user to its own folder.
   for (const folder of [root, state]) await mkdir(folder, { recursive: true, mode: 0o711 });
-  await makeSharedMount(state);
 }
 
 async function openImages(config: Config, log: Log): Promise<RegistryImages> {

@@ -15,7 +15,7 @@ Usage: kelyfos-jailer run [options] -- PROGRAM [ARGUMENT...]
        kelyfos-jailer hold --name NAME --size BYTES
        kelyfos-jailer seal PATH
        kelyfos-jailer confine [--kvm] CGROUP
-       kelyfos-jailer bind [--read-only] [--propagation private|slave] SOURCE TARGET
+       kelyfos-jailer bind --jail PID [--read-only top|all] [--propagation private|slave] SOURCE TARGET
        kelyfos-jailer pass [--writable] DEVICE
 
 run: become PROGRAM inside a jail
@@ -23,7 +23,7 @@ run: become PROGRAM inside a jail
   --netns PATH          network namespace to join (required)
   --cgroup PATH         cgroup folder to join; repeat it for each v1 hierarchy
   --run DIR             /run in the jail, writable, given to the user
-  --share DIR           /share in the jail, read-only; later mounts below it show up as they are
+  --share DIR           /share in the jail, read-only; `bind` mounts volumes below it
   --disks DIR           /disks in the jail, read-only
   --scratch FILE        writable file below --disks, given to the user
   --guest DIR           /guest in the jail, read-only
@@ -40,7 +40,8 @@ run: become PROGRAM inside a jail
 hold: keep a memory file of BYTES open as descriptor 3 until killed
 seal: make such a file (/proc/PID/fd/3) unchangeable for ever
 confine: put the device rules of a jail on another cgroup folder, before a jail's process moves there
-bind: mount SOURCE at TARGET without devices and setuid, in one step
+bind: mount SOURCE, with what is mounted below it, at TARGET of a running jail and nowhere else, without devices
+      and setuid, in one step; removing TARGET on the host takes the mount away again
 pass: open the block device DEVICE and send it, with a line feed, over the unix socket that is descriptor 3
 ";
 
@@ -77,11 +78,23 @@ pub enum Propagation {
     Slave,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReadOnly {
+    #[default]
+    No,
+    /// What is mounted below the source stays as it is.
+    Top,
+    All,
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BindRequest {
+    /// A process in the jail.
+    pub jail: u32,
     pub source: PathBuf,
+    /// In the jail.
     pub target: PathBuf,
-    pub read_only: bool,
+    pub read_only: ReadOnly,
     pub propagation: Propagation,
 }
 
@@ -219,29 +232,27 @@ fn seal(mut parser: lexopt::Parser) -> Result<Command> {
 
 fn bind(mut parser: lexopt::Parser) -> Result<Command> {
     let mut request = BindRequest::default();
+    let mut jail = None;
     let mut words = Vec::new();
     while let Some(argument) = parser.next().map_err(usage)? {
         match argument {
-            Long("read-only") => request.read_only = true,
+            Long("jail") => jail = Some(number("--jail", &mut parser)?),
+            Long("read-only") => {
+                let choices = [("top", ReadOnly::Top), ("all", ReadOnly::All)];
+                request.read_only = choice("--read-only", &mut parser, choices)?;
+            }
             Long("propagation") => {
-                let word = parser.value().map_err(usage)?;
-                request.propagation = match word.to_str() {
-                    Some("private") => Propagation::Private,
-                    Some("slave") => Propagation::Slave,
-                    _ => {
-                        return Err(Error::Usage(format!(
-                            "--propagation: {} is neither private nor slave",
-                            word.display()
-                        )));
-                    }
-                };
+                let choices = [("private", Propagation::Private), ("slave", Propagation::Slave)];
+                request.propagation = choice("--propagation", &mut parser, choices)?;
             }
             Value(word) => words.push(absolute("bind", word)?),
             other => return Err(usage(other.unexpected())),
         }
     }
+    let jail = jail.ok_or_else(|| missing("--jail"))?;
     match <[PathBuf; 2]>::try_from(words) {
         Ok([source, target]) => Ok(Command::Bind(BindRequest {
+            jail,
             source,
             target,
             ..request
@@ -274,6 +285,16 @@ fn positional(parser: &mut lexopt::Parser, mut option: impl FnMut(lexopt::Arg) -
         }
     }
     Ok(words)
+}
+
+fn choice<T>(option: &str, parser: &mut lexopt::Parser, choices: [(&str, T); 2]) -> Result<T> {
+    let word = parser.value().map_err(usage)?;
+    let names = choices.each_ref().map(|(name, _)| *name);
+    let found = choices.into_iter().find(|(name, _)| word == *name);
+    let [first, second] = names;
+    found
+        .map(|(_, value)| value)
+        .ok_or_else(|| Error::Usage(format!("{option}: {} is neither {first} nor {second}", word.display())))
 }
 
 // By value, as map_err hands it over.
@@ -440,18 +461,22 @@ mod tests {
         refused("seal");
         refused("seal /a /b");
         let expected = BindRequest {
+            jail: 9,
             source: "/a".into(),
             target: "/b".into(),
-            read_only: true,
+            read_only: ReadOnly::Top,
             propagation: Propagation::Slave,
         };
-        let line = "bind --read-only --propagation slave /a /b";
+        let line = "bind --jail 9 --read-only top --propagation slave /a /b";
         assert_eq!(parse(words(line)).unwrap(), Command::Bind(expected));
         for line in [
-            "bind /a",
-            "bind a /b",
-            "bind /a /b /c",
-            "bind --propagation shared /a /b",
+            "bind /a /b",
+            "bind --jail x /a /b",
+            "bind --jail 9 /a",
+            "bind --jail 9 a /b",
+            "bind --jail 9 /a /b /c",
+            "bind --jail 9 --propagation shared /a /b",
+            "bind --jail 9 --read-only /a /b",
         ] {
             refused(line);
         }

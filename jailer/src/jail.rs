@@ -18,7 +18,9 @@ pub fn build(request: &RunRequest) -> Result<Jail> {
         jail.add_writable(folder, "/run")?;
     }
     if let Some(folder) = &request.share {
-        jail.add_share(folder, "/share")?;
+        // Volumes are mounted below it by `bind`, with flags of their own. The folders round them are the host's
+        // alone, so that a symbolic link in their place can never lead it astray when it mounts the next one.
+        jail.add_read_only(folder, "/share")?;
     }
     if let Some(folder) = &request.disks {
         // Read-only as a whole: its images are hard links that other pods share.

@@ -34,7 +34,7 @@ pub struct Jail {
     links: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Stops mount events from this namespace to the host, while those from the host still arrive.
+/// From now on no mount or unmount here or on the host is seen on the other side.
 pub fn detach_propagation() -> Result<()> {
     // SAFETY: the kernel reads only the target, a terminated string.
     sys::check(unsafe {
@@ -42,7 +42,7 @@ pub fn detach_propagation() -> Result<()> {
             std::ptr::null(),
             c"/".as_ptr(),
             std::ptr::null(),
-            libc::MS_REC | libc::MS_SLAVE,
+            libc::MS_REC | libc::MS_PRIVATE,
             std::ptr::null(),
         )
     })
@@ -84,21 +84,6 @@ impl Jail {
 
     pub fn add_writable(&mut self, source: &Path, target: impl Into<PathBuf>) -> Result<()> {
         self.add(source, target.into(), PLAIN)
-    }
-
-    /// The share: what is mounted below its source later appears here too, never the other way round.
-    /// The volumes in it keep their own flags; the folders round them are the host's alone, so that a
-    /// symbolic link put in their place can never lead the host astray when it mounts the next volume.
-    pub fn add_share(&mut self, source: &Path, target: &str) -> Result<()> {
-        let mount = sys::open_tree(source, true).at("open", source)?;
-        sys::set_mount(mount.as_fd(), PLAIN, libc::MS_SLAVE, true).at("protect", source)?;
-        sys::set_mount(mount.as_fd(), READ_ONLY, 0, false).at("protect", source)?;
-        self.parts.push(Part {
-            mount,
-            target: target.into(),
-            folder: true,
-        });
-        Ok(())
     }
 
     /// The few devices QEMU opens, on a file system where no further one can be made.

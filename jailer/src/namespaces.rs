@@ -23,6 +23,16 @@ pub fn join_network(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Goes where the mounts of another process are; its root becomes this process's root.
+pub fn join_mounts(pid: u32) -> Result<()> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let path = Path::new(&path);
+    let namespace = sys::open(path, libc::O_RDONLY).at("open mount namespace", path)?;
+    // SAFETY: a plain call with a descriptor that is open.
+    sys::check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) }).at("join mount namespace", path)?;
+    Ok(())
+}
+
 /// Own mounts, System V and POSIX IPC, host name and view of cgroups.
 pub fn leave_host() -> Result<()> {
     let flags = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;

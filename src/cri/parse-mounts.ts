@@ -21,15 +21,15 @@ function parseMount(mount: cri.Mount, field: string): ContainerMount {
     );
   }
   const propagation = enumValue(mount.propagation, propagations, `${field}.propagation`);
+  if (mount.recursive_read_only && (!mount.readonly || propagation !== 'private')) {
+    throw invalid(`${field}.recursive_read_only`, `at ${containerPath} needs readonly and private propagation`);
+  }
   if (propagation === 'bidirectional') {
     throw unsupported(
       `${field}.propagation`,
       `mounts made at ${containerPath} in a virtual machine cannot appear on the host (bidirectional); such pods ` +
         'go to another CRI runtime of the node: set endpoint in [host_runtime] to its socket',
     );
-  }
-  if (mount.recursive_read_only && (!mount.readonly || propagation !== 'private')) {
-    throw invalid(`${field}.recursive_read_only`, `at ${containerPath} needs readonly and private propagation`);
   }
   const image = parseMountImage(mount, field);
   return {

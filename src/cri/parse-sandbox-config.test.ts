@@ -36,6 +36,7 @@ describe('a pod sandbox', () => {
       annotations: {},
       cgroupParent: '',
       sysctls: {},
+      privileged: false,
       namespaces: { network: 'pod', pid: 'pod', ipc: 'pod', targetId: '' },
       resources: undefined,
       overhead: undefined,

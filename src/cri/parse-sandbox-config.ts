@@ -15,6 +15,7 @@ import {
 import type * as cri from './gen/cri-types.ts';
 import { parseNamespaces } from './parse-namespaces.ts';
 import { parseResources } from './parse-resources.ts';
+import { checkSelinux } from './parse-security.ts';
 
 /** Of sethostname(2). */
 const maxHostname = 64;
@@ -87,8 +88,16 @@ function cgroupParent(path: string): string {
   return path;
 }
 
+/** Parameters that something else in a request stands for. */
+const otherwiseSaid: Readonly<Record<string, string>> = {
+  'kernel.hostname': 'config.hostname',
+  'kernel.domainname': 'config.hostname',
+};
+
 function sysctls(map: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   for (const [name, value] of Object.entries(map)) {
+    const instead = otherwiseSaid[name.replaceAll('/', '.')];
+    if (instead !== undefined) throw invalid('config.linux.sysctls', `has "${name}", which ${instead} says`);
     if (!/^[A-Za-z0-9_-]+([./][A-Za-z0-9_:*@-]+)+$/.test(name))
       throw invalid('config.linux.sysctls', `has no valid name "${name}"`);
     plain(value, `config.linux.sysctls[${name}]`);
@@ -102,6 +111,7 @@ export function parseSandboxConfig(message: cri.PodSandboxConfig | null): Sandbo
   if (config.windows !== null) throw unsupported('config.windows', 'this is a runtime for Linux');
   const { linux } = config;
   const security = linux?.security_context ?? null;
+  checkSelinux(security?.selinux_options ?? null, 'config.linux.security_context.selinux_options');
   return {
     metadata: metadata(config.metadata),
     hostname: hostname(config.hostname),
@@ -112,6 +122,7 @@ export function parseSandboxConfig(message: cri.PodSandboxConfig | null): Sandbo
     annotations: stringMap(config.annotations),
     cgroupParent: cgroupParent(linux?.cgroup_parent ?? ''),
     sysctls: sysctls(linux?.sysctls ?? {}),
+    privileged: security?.privileged ?? false,
     namespaces: parseNamespaces(
       security?.namespace_options ?? null,
       'sandbox',

@@ -5,33 +5,50 @@ import { parseNamespaces } from './parse-namespaces.ts';
 
 const base = 'config.linux.security_context';
 
-const seccompTypes = { RuntimeDefault: 'runtime-default', Unconfined: 'unconfined', Localhost: 'localhost' } as const;
+const profileTypes = { RuntimeDefault: 'runtime-default', Unconfined: 'unconfined', Localhost: 'localhost' } as const;
 
-const unconfined: SeccompSelection = { type: 'unconfined', localhostRef: '' };
-const runtimeDefault: SeccompSelection = { type: 'runtime-default', localhostRef: '' };
+interface Profile {
+  readonly type: SeccompSelection['type'];
+  /** With "localhost": which one. */
+  readonly ref: string;
+  /** Where that was said. */
+  readonly field: string;
+}
 
-/** The spelling of before there was a message for it. */
-function oldSeccomp(profile: string): SeccompSelection {
-  if (profile === '' || profile === 'unconfined') return unconfined;
-  if (profile === 'runtime/default' || profile === 'docker/default') return runtimeDefault;
-  const file = /^localhost\/(.*)$/.exec(profile)?.[1];
-  if (file === undefined) throw invalid(`${base}.seccomp_profile_path`, `"${profile}" is not a profile`);
-  return { type: 'localhost', localhostRef: absolute(file, `${base}.seccomp_profile_path`) };
+/** A profile by its message, or else by the spelling of before there was one, where empty is none. */
+function profileOf(message: cri.SecurityProfile | null, name: string, old: string, oldName: string): Profile {
+  if (message !== null) {
+    const type = enumValue(message.profile_type, profileTypes, `${base}.${name}.profile_type`);
+    return { type, ref: message.localhost_ref, field: `${base}.${name}.localhost_ref` };
+  }
+  const field = `${base}.${oldName}`;
+  if (old === '' || old === 'unconfined') return { type: 'unconfined', ref: '', field };
+  if (old === 'runtime/default' || old === 'docker/default') return { type: 'runtime-default', ref: '', field };
+  const ref = /^localhost\/(.*)$/.exec(old)?.[1];
+  if (ref === undefined) throw invalid(field, `"${old}" is not a profile`);
+  return { type: 'localhost', ref, field };
 }
 
 function seccomp(security: cri.LinuxContainerSecurityContext): SeccompSelection {
-  if (security.seccomp === null) return oldSeccomp(security.seccomp_profile_path);
-  const type = enumValue(security.seccomp.profile_type, seccompTypes, `${base}.seccomp.profile_type`);
-  if (type !== 'localhost') return { type, localhostRef: '' };
-  return { type, localhostRef: absolute(security.seccomp.localhost_ref, `${base}.seccomp.localhost_ref`) };
+  const { seccomp: message, seccomp_profile_path: old } = security;
+  const { type, ref, field } = profileOf(message, 'seccomp', old, 'seccomp_profile_path');
+  return { type, localhostRef: type === 'localhost' ? absolute(ref, field) : '' };
 }
 
 /** The guest has no AppArmor: its default profile stands for no profile, a particular one cannot be had. */
 function refuseAppArmor(security: cri.LinuxContainerSecurityContext): void {
-  const { apparmor, apparmor_profile: old } = security;
-  const asked = apparmor?.profile_type === 'Localhost' ? apparmor.localhost_ref : /^localhost\/(.*)$/.exec(old)?.[1];
-  if (asked !== undefined)
-    throw unsupported(`${base}.apparmor`, `no AppArmor in the virtual machine for profile "${asked}"`);
+  const { apparmor: message, apparmor_profile: old } = security;
+  const { type, ref } = profileOf(message, 'apparmor', old, 'apparmor_profile');
+  if (type === 'localhost')
+    throw unsupported(`${base}.apparmor`, `no AppArmor in the virtual machine for profile "${ref}"`);
+}
+
+/** Without SELinux labels have no effect, as with other runtimes; but what no system would take is an error. */
+export function checkSelinux(options: cri.SELinuxOption | null, field: string): void {
+  const level = options?.level ?? '';
+  const category = 'c\\d{1,4}(\\.c\\d{1,4})?';
+  if (level !== '' && !new RegExp(`^s\\d{1,2}(-s\\d{1,2})?(:${category}(,${category})*)?$`).test(level))
+    throw invalid(`${field}.level`, `"${level}" is not a level such as s0:c1,c2`);
 }
 
 function groupPolicy(policy: cri.SupplementalGroupsPolicy): boolean {
@@ -62,6 +79,7 @@ const none: cri.LinuxContainerSecurityContext = {
 export function parseSecurity(message: cri.LinuxContainerSecurityContext | null): ContainerSecurity {
   const security = message ?? none;
   refuseAppArmor(security);
+  checkSelinux(security.selinux_options, `${base}.selinux_options`);
   const { run_as_user: user, run_as_group: group, run_as_username: username } = security;
   if (user !== null && username !== '') {
     throw invalid(`${base}.run_as_username`, 'and run_as_user exclude each other');

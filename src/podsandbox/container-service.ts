@@ -54,6 +54,8 @@ export class ContainerService implements Containers {
     return locks.run(sandboxId, async () => {
       const sandbox = registry.sandbox(sandboxId);
       const vm = readyVm(sandbox);
+      if (config.security.privileged && !sandbox.record.config.privileged)
+        throw new AppError('invalid', `a privileged container in pod sandbox "${sandboxId}", which is not privileged`);
       const image = images.find(config.image);
       if (image === undefined) throw new AppError('not-found', `image "${config.image}" is not present; pull it first`);
       const twin = [...sandbox.containers].find(({ record }) => sameName(record.config, config));
@@ -237,7 +239,7 @@ export class ContainerService implements Containers {
         ),
       );
       cleanup.defer('volumes', () => unbindVolumes(vm.share, id));
-      const volumes = await trace.step('bind volumes', () => bindVolumes(vm.share, id, effective.mounts, binder));
+      const volumes = await trace.step('bind volumes', () => bindVolumes(vm, id, effective.mounts, binder));
       const spec = containerSpec({
         id,
         config: effective,

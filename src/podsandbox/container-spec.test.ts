@@ -139,8 +139,8 @@ describe('mounts', () => {
       propagation: 'private',
       recursiveReadonly: false,
     },
-    target: `/share/${id}/${String(index)}`,
     inShare: `${id}/${String(index)}`,
+    readonly: true,
   });
   const destinations = (...paths: readonly string[]): (string | undefined)[] => {
     const volumes = paths.map(volume);

@@ -196,13 +196,12 @@ function serial({ disks }: ContainerSpecInput, key: string): string {
   return found;
 }
 
-function volumeMount({ mount, inShare }: BoundVolume): MountInit {
+function volumeMount({ mount, inShare, readonly }: BoundVolume): MountInit {
   return {
     kind: Mount_Kind.BIND,
     source: `${guestShare}/${inShare}`,
     destination: normalize(mount.containerPath),
-    readonly: mount.readonly,
-    recursiveReadonly: mount.recursiveReadonly,
+    readonly,
     recursive: true,
     propagation: propagations[mount.propagation],
   };

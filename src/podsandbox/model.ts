@@ -45,6 +45,8 @@ export interface SandboxConfig {
   readonly annotations: StringMap;
   readonly cgroupParent: string;
   readonly sysctls: StringMap;
+  /** Whether it may have privileged containers. */
+  readonly privileged: boolean;
   readonly namespaces: NamespaceOptions;
   /** Sum over the pod's containers plus overhead, when the kubelet says so; sizes the VM. */
   readonly resources: LinuxResources | undefined;

@@ -104,7 +104,7 @@ export interface Vm {
   readonly pid: number;
   /** Network namespace that QEMU runs in, e.g. /run/netns/kelyfos-<id>. It holds a tap named tap0. */
   readonly netns: HostPath;
-  /** Folder the guest sees as its 9p share; mounts made below it propagate into the jail. */
+  /** Folder the guest sees as its 9p share. What is mounted there in QEMU's mount namespace the guest sees, too. */
   readonly share: HostPath;
   /** Mount tag of that share. */
   readonly shareTag: string;
@@ -146,13 +146,23 @@ export interface VmProvider {
   sweep(owned: ReadonlySet<string>): Promise<readonly string[]>;
 }
 
-/** Makes host folders and files appear below a VM's share, without any device node or setuid file in them working there. */
+export interface VolumeBinding {
+  readonly source: HostPath;
+  /** A folder or file below the share that is there already, relative to the share. */
+  readonly inShare: string;
+  /** top: what is mounted below the source stays as writable as it is. */
+  readonly readonly: 'no' | 'top' | 'all';
+  /** slave: what is mounted below the source later appears as well. */
+  readonly propagation: 'private' | 'slave';
+}
+
+/**
+ * Makes host folders and files, with what is mounted below them, appear below a VM's share, without any device
+ * node or setuid file in them working there. Nothing is mounted on the host itself: the mounts are QEMU's own, and
+ * go when their mount point below the share is removed.
+ */
 export interface VolumeBinder {
-  bind(
-    source: HostPath,
-    target: HostPath,
-    options: { readonly readonly: boolean; readonly propagation: 'private' | 'slave' },
-  ): Promise<void>;
+  bind(vm: Pick<Vm, 'pid'>, binding: VolumeBinding): Promise<void>;
 }
 
 /** Named steps with their durations, for "where the time went". */

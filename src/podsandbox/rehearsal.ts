@@ -80,6 +80,7 @@ const sandbox: SandboxConfig = {
   annotations: {},
   cgroupParent: '',
   sysctls: {},
+  privileged: false,
   namespaces,
   resources: undefined,
   overhead: undefined,

@@ -1,18 +1,21 @@
 import { lstat, mkdir, readdir, realpath, rmdir, stat, unlink, writeFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { AppError, hasCode, wrap } from '../platform/errors.ts';
-import { unmountBelow } from '../platform/unmount.ts';
+import { mountsBelow } from '../platform/mount-table.ts';
 import type { ContainerId } from './ids.ts';
 import type { ContainerMount } from './model.ts';
-import type { VolumeBinder } from './ports.ts';
+import type { Vm, VolumeBinder, VolumeBinding } from './ports.ts';
 
 /** One volume, bound into the VM's share. */
 export interface BoundVolume {
   readonly mount: ContainerMount;
-  /** Path on the host of the bind's target, below the share. */
-  readonly target: string;
   /** Path below the share, as the guest sees it behind its mount point. */
   readonly inShare: string;
+  /**
+   * Whether all of it can only be read. The guest has one mount of it, whatever is mounted below it on the host:
+   * where something below may be writable, that one must be, and the host's own mounts refuse what they must.
+   */
+  readonly readonly: boolean;
 }
 
 /** Folder of a container's volumes below the share. */
@@ -25,12 +28,12 @@ export function volumeFolder(share: string, id: ContainerId): string {
  * A missing source is made a folder, as the peers do. After a failure call unbindVolumes.
  */
 export async function bindVolumes(
-  share: string,
+  vm: Pick<Vm, 'share' | 'pid'>,
   id: ContainerId,
   mounts: readonly ContainerMount[],
   binder: VolumeBinder,
 ): Promise<readonly BoundVolume[]> {
-  const folder = volumeFolder(share, id);
+  const folder = volumeFolder(vm.share, id);
   if (mounts.length === 0) return [];
   await mkdir(folder, { mode: 0o755 });
   const bound: BoundVolume[] = [];
@@ -40,20 +43,34 @@ export async function bindVolumes(
     const target = join(folder, String(index));
     if (source.isFolder) await mkdir(target);
     else await writeFile(target, '', { flag: 'wx' });
-    await bind(binder, mount, source.path, target);
-    bound.push({ mount, target, inShare: `${id}/${String(index)}` });
+    const binding = bindingOf(mount, source.path, `${id}/${String(index)}`);
+    await bind(binder, vm, mount, binding);
+    bound.push({ mount, inShare: binding.inShare, readonly: await canOnlyBeRead(binding) });
   }
   return bound;
 }
 
+function bindingOf(mount: ContainerMount, source: string, inShare: string): VolumeBinding {
+  return {
+    source,
+    inShare,
+    readonly: mount.recursiveReadonly ? 'all' : mount.readonly ? 'top' : 'no',
+    propagation: mount.propagation === 'private' ? 'private' : 'slave',
+  };
+}
+
+async function canOnlyBeRead({ source, readonly, propagation }: VolumeBinding): Promise<boolean> {
+  if (readonly !== 'top') return readonly === 'all';
+  return propagation === 'private' && (await mountsBelow(source)).every((point) => point === source);
+}
+
 /**
- * Takes a container's binds away again. What is already gone is fine. Asks the kernel what is mounted
- * instead of remembering it, and removes only empty folders and the files that were mount points:
- * it can never delete through a bind.
+ * Takes a container's binds away again: a mount in another namespace, and on the host there is none, goes with its mount
+ * point (umount2(2), MNT_DETACH, does the same). What is already gone is fine. Removes only empty
+ * folders and files, so it can never delete through a bind.
  */
 export async function unbindVolumes(share: string, id: ContainerId): Promise<void> {
   const folder = volumeFolder(share, id);
-  await unmountBelow(folder);
   let names: string[];
   try {
     names = await readdir(folder);
@@ -103,10 +120,14 @@ async function mkdirMissing(path: string): Promise<void> {
   }
 }
 
-async function bind(binder: VolumeBinder, mount: ContainerMount, source: string, target: string): Promise<void> {
+async function bind(
+  binder: VolumeBinder,
+  vm: Pick<Vm, 'pid'>,
+  mount: ContainerMount,
+  binding: VolumeBinding,
+): Promise<void> {
   try {
-    const propagation = mount.propagation === 'private' ? 'private' : 'slave';
-    await binder.bind(source, target, { readonly: mount.readonly, propagation });
+    await binder.bind(vm, binding);
   } catch (error) {
     throw wrap(error, `mount source "${mount.hostPath}" of ${mount.containerPath}`);
   }

@@ -1,7 +1,16 @@
+import { join } from 'node:path';
 import { execa } from 'execa';
 import { AppError } from '../platform/errors.ts';
+import { jailPaths } from './qemu/jail-paths.ts';
 
 const bindTimeoutMs = 10_000;
+
+interface Binding {
+  readonly source: string;
+  readonly inShare: string;
+  readonly readonly: 'no' | 'top' | 'all';
+  readonly propagation: 'private' | 'slave';
+}
 
 /** Binds volumes below a VM's share with `kelyfos-jailer bind`, which sets nodev and nosuid before the jail can see them. */
 export class JailerBinder {
@@ -11,18 +20,12 @@ export class JailerBinder {
     this.#jailer = jailer;
   }
 
-  async bind(
-    source: string,
-    target: string,
-    options: { readonly readonly: boolean; readonly propagation: 'private' | 'slave' },
-  ): Promise<void> {
+  async bind({ pid }: { readonly pid: number }, binding: Binding): Promise<void> {
+    const { source, inShare, readonly, propagation } = binding;
     const argv = [
-      'bind',
-      ...(options.readonly ? ['--read-only'] : []),
-      '--propagation',
-      options.propagation,
-      source,
-      target,
+      ...['bind', '--jail', String(pid), '--propagation', propagation],
+      ...(readonly === 'no' ? [] : ['--read-only', readonly]),
+      ...[source, join(jailPaths.share, inShare)],
     ];
     const { failed, stderr, shortMessage } = await execa(this.#jailer, argv, { reject: false, timeout: bindTimeoutMs });
     if (failed) throw new AppError('internal', stderr === '' ? (shortMessage ?? 'failed') : stderr.slice(-500));

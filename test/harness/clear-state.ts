@@ -11,15 +11,9 @@ function processesIn(value: unknown): ProcessIdentity[] {
   return [...own, ...Object.values(value).flatMap(processesIn)];
 }
 
-async function mountsBelow(folder: string): Promise<string[]> {
-  const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
-  const points = lines.map((line) => line.split(' ')[4] ?? '');
-  return points.filter((point) => point === folder || point.startsWith(`${folder}/`)).reverse();
-}
-
 /**
  * Removes what outlives a daemon on purpose and has no owner once its state folder goes: pooled VMs,
- * the holder of the template's memory, their namespaces and groups, mounts.
+ * the holder of the template's memory, their namespaces and groups.
  */
 export async function clearState(state: string): Promise<void> {
   for await (const file of glob('**/*.json', { cwd: state })) {
@@ -33,5 +27,4 @@ export async function clearState(state: string): Promise<void> {
     for await (const group of glob([`/sys/fs/cgroup/**/kelyfos/${vmId}`, `/sys/fs/cgroup/**/kelyfos-${vmId}`]))
       await rmdir(group).catch(() => undefined);
   }
-  for (const point of await mountsBelow(state)) await execa('umount', ['--lazy', point], { timeout: 10_000 });
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rm, rmdir, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readlink, rm, rmdir, truncate, writeFile } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,6 @@ export interface Outcome {
 
 /** What the jailer confines QEMU to, without a daemon: folders, network namespace, cgroups, template memory. */
 export class JailFixture implements AsyncDisposable {
-  /** Bound and shared, as the daemon makes its state directory. */
   readonly state: string;
   readonly netns: string;
   readonly cgroups: readonly string[];
@@ -37,10 +36,6 @@ export class JailFixture implements AsyncDisposable {
     const state = await mkdtemp(join(tmpdir(), 'kelyfos-jail-'));
     const cgroups = (await cgroupMounts()).map((mount) => join(mount, name));
     const fixture = new JailFixture(state, `/run/netns/${name}`, cgroups);
-    await execa('mount', ['--bind', state, state]);
-    // A copy of the host's mount may be in its peer group; this one must have a group of its own.
-    await execa('mount', ['--make-private', state]);
-    await execa('mount', ['--make-shared', state]);
     for (const folder of ['share', 'disks', 'guest', 'other-pod']) await mkdir(join(state, folder));
     await writeFile(join(state, 'disks/scratch.img'), '');
     await truncate(join(state, 'disks/scratch.img'), 1024 * 1024);
@@ -71,8 +66,27 @@ export class JailFixture implements AsyncDisposable {
     return this.run([...options, '--', 'busybox', 'sh', '-c', script]);
   }
 
+  /** The same, going on; in the jail when this resolves. */
+  async startShell(
+    script: string,
+    options: readonly string[] = [],
+  ): Promise<{ readonly pid: number; readonly ended: Promise<Outcome> }> {
+    const running = this.#execute([...options, '--', 'busybox', 'sh', '-c', script]);
+    const pid = running.pid!;
+    for (let attempt = 0; attempt < 400; attempt++) {
+      if ((await readlink(`/proc/${String(pid)}/exe`)).endsWith('/busybox')) return { pid, ended: running };
+      await delay(5);
+    }
+    throw new Error('no shell in the jail');
+  }
+
   async run(args: readonly string[]): Promise<Outcome> {
-    return execa(jailer, ['run', ...this.options(), ...args], { reject: false, timeout: 20_000, stdin: 'ignore' });
+    return this.#execute(args);
+  }
+
+  /** Mounts a folder of the host in the jail of `pid`. */
+  async bind(pid: number, source: string, target: string, ...options: readonly string[]): Promise<Outcome> {
+    return execa(jailer, ['bind', '--jail', String(pid), ...options, this.path(source), target], { reject: false });
   }
 
   /** Starts QEMU without a guest in the jail and waits for its monitor. */
@@ -115,10 +129,13 @@ export class JailFixture implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.#processes) if (child.pid !== undefined) await this.kill(child.pid);
-    await execa('umount', ['--recursive', '--lazy', this.state]);
     await rm(this.state, { recursive: true });
     await execa('ip', ['netns', 'delete', this.netns.split('/').at(-1)!]);
     for (const folder of this.cgroups) await removeGroup(folder);
+  }
+
+  #execute(args: readonly string[]) {
+    return execa(jailer, ['run', ...this.options(), ...args], { reject: false, timeout: 20_000, stdin: 'ignore' });
   }
 
   #spawn(args: readonly string[]): ChildProcess {

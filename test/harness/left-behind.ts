@@ -54,8 +54,7 @@ export async function leftBehind(
   const { root, state } = folders;
   const files = [...perPod.state.map((name) => join(state, name)), ...perPod.root.map((name) => join(root, name))];
   const found = await Promise.all(files.map(async (folder) => (await names(folder)).map((name) => join(folder, name))));
-  // The state folder itself is a mount point and stays one.
-  const mounts = (await mountsBelow(state)).filter((point) => point !== state);
+  const mounts = await mountsBelow(state);
   return [
     ...found.flat().map((path) => `file: ${path}`),
     ...mounts.map((point) => `mount: ${point}`),

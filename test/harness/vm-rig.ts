@@ -6,7 +6,6 @@ import { guestLink } from '../../src/guest-link.ts';
 import { ensureRehearsalImage, rehearsalProgram } from '../../src/image/rehearsal-image.ts';
 import { NetworkNamespaces } from '../../src/network/network-namespaces.ts';
 import { silentLog, type Log } from '../../src/platform/log.ts';
-import { makeSharedMount } from '../../src/platform/shared-mount.ts';
 import type { RehearsalImage } from '../../src/podsandbox/rehearsal.ts';
 import type { GuestLink } from '../../src/vm/guest-link.ts';
 import { openProvider, type OpenProvider } from '../../src/vm/open-provider.ts';
@@ -46,7 +45,6 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
   const { folder, log = silentLog() } = options;
   const [state, root] = [join(folder, 's'), join(folder, 'r')];
   for (const path of [state, root]) await mkdir(path, { recursive: true, mode: 0o711 });
-  await makeSharedMount(state);
   const image = { path: join(root, 'rehearsal.erofs'), program: rehearsalProgram };
   await ensureRehearsalImage({
     path: image.path,

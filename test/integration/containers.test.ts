@@ -8,7 +8,7 @@ let pod: Pod;
 
 beforeAll(async () => {
   node = await TestNode.start();
-  pod = await node.runPod({ name: 'web' });
+  pod = await node.runPod({ name: 'web', config: { linux: { security_context: { privileged: true } } } });
 });
 
 afterAll(async () => {

@@ -39,7 +39,7 @@ beforeAll(async () => {
     await removeFolder(folder);
   }
   await node.daemon.cri.call('PullImage', { image: { image } });
-  pod = await node.runPod();
+  pod = await node.runPod({ config: { linux: { security_context: { privileged: true } } } });
 });
 
 afterAll(async () => {

@@ -12,7 +12,10 @@ beforeAll(async () => {
   node = await TestNode.start();
   pod = await node.runPod({
     name: 'web',
-    config: { dns_config: { servers: ['192.0.2.53'], searches: ['svc.test'], options: ['ndots:5'] } },
+    config: {
+      dns_config: { servers: ['192.0.2.53'], searches: ['svc.test'], options: ['ndots:5'] },
+      linux: { security_context: { privileged: true } },
+    },
   });
 });
 

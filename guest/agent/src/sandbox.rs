@@ -127,10 +127,24 @@ impl State {
             }
         }
         for (name, value) in wanted {
-            let before = step(&format!("sysctl {name}"), sysctl::set(name, value))?;
+            let before = sysctl::set(name, value).map_err(|source| refused(name, source))?;
             self.sysctls.push((name.clone(), before));
         }
         Ok(())
+    }
+}
+
+/// A parameter that there is not, or a value that it cannot have, is the caller's mistake.
+fn refused(name: &str, source: io::Error) -> ConfigureError {
+    let step = format!("sysctl {name}");
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied => {
+            ConfigureError::Field {
+                field: step,
+                reason: source.to_string(),
+            }
+        }
+        _ => ConfigureError::Step { step, source },
     }
 }
 

@@ -86,6 +86,7 @@ export class DomainFixture implements AsyncDisposable {
       annotations: {},
       cgroupParent: '',
       sysctls: {},
+      privileged: false,
       namespaces: podNamespaces,
       resources: undefined,
       overhead: undefined,
