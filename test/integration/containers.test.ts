@@ -193,11 +193,18 @@ describe('isolation', () => {
 
 describe('stop', () => {
   test('the stop signal, then SIGKILL after the grace period', async () => {
-    const polite = await node.startContainer(pod, sh('trap "exit 9" TERM; while true; do sleep 0.05; done'));
-    await node.sh(polite, 'true');
+    const polite = await node.startContainer(
+      pod,
+      sh('trap "exit 9" TERM; touch /tmp/ready; while true; do sleep 0.05; done'),
+    );
+    await node.sh(polite, 'until [ -e /tmp/ready ]; do usleep 10000; done');
     await node.daemon.cri.call('StopContainer', { container_id: polite, timeout: '30' });
     expect((await node.status(polite)).exit_code).toBe(9);
-    const stubborn = await node.startContainer(pod, sh('trap "" TERM; while true; do sleep 0.05; done'));
+    const stubborn = await node.startContainer(
+      pod,
+      sh('trap "" TERM; touch /tmp/ready; while true; do sleep 0.05; done'),
+    );
+    await node.sh(stubborn, 'until [ -e /tmp/ready ]; do usleep 10000; done');
     await node.daemon.cri.call('StopContainer', { container_id: stubborn, timeout: '1' });
     expect((await node.status(stubborn)).exit_code).toBe(137);
   });

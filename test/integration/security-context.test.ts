@@ -217,7 +217,7 @@ describe('privileges', () => {
     const other = await node.runPod({ config: { linux: { security_context: { privileged: true } } } });
     const { output } = await node.runToEnd(other, {
       ...sh(
-        'grep -c " /proc/.* ro," /proc/self/mountinfo; grep ^Seccomp: /proc/self/status; mount -t tmpfs x /mnt && echo mounted',
+        'grep -c " /proc/.* ro," /proc/self/mountinfo; grep ^Seccomp: /proc/self/status; mount -t tmpfs x /tmp && echo mounted',
       ),
       ...security({
         privileged: true,

@@ -32,17 +32,21 @@ pub fn set(name: &str, value: &str) -> io::Result<String> {
     Ok(before.trim_end().to_owned())
 }
 
-/// Dots become slashes and slashes dots (as in net/ipv4/conf/eth0.1/forwarding, written
-/// net.ipv4.conf.eth0/1.forwarding), as sysctl(8) has it.
+/// The first separator says which is meant: a name with slashes is a path, in one with dots they become
+/// slashes and slashes dots (net/ipv4/conf/eth0.1/forwarding, or net.ipv4.conf.eth0/1.forwarding), as sysctl(8)
+/// has it.
 fn path_of(name: &str) -> Option<String> {
-    let path: String = name
-        .chars()
-        .map(|it| match it {
-            '.' => '/',
-            '/' => '.',
-            other => other,
-        })
-        .collect();
+    let dotted = name.find(['.', '/']).is_none_or(|at| name[at..].starts_with('.'));
+    let swap = |it| match it {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    let path: String = if dotted {
+        name.chars().map(swap).collect()
+    } else {
+        name.to_owned()
+    };
     let plain = |part: &str| {
         !part.is_empty()
             && part.bytes().any(|it| it != b'.')
@@ -62,6 +66,10 @@ mod tests {
         assert_eq!(path_of("net.ipv4.ip_forward").as_deref(), Some("net/ipv4/ip_forward"));
         assert_eq!(
             path_of("net.ipv4.conf.eth0/100.forwarding").as_deref(),
+            Some("net/ipv4/conf/eth0.100/forwarding")
+        );
+        assert_eq!(
+            path_of("net/ipv4/conf/eth0.100/forwarding").as_deref(),
             Some("net/ipv4/conf/eth0.100/forwarding")
         );
     }
