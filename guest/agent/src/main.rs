@@ -14,6 +14,7 @@ mod network;
 mod paths;
 mod pod_files;
 mod port;
+mod port_forward;
 mod proto;
 mod reaper;
 mod reset;

@@ -9,7 +9,7 @@ use crate::{
     clock,
     container::Containers,
     context::Context,
-    entropy, maintenance, pod_files,
+    entropy, maintenance, pod_files, port_forward,
     proto::{self, agent_server::Agent},
 };
 
@@ -55,6 +55,7 @@ async fn complete_blocking<T: Send + 'static>(
 impl Agent for Service {
     type OutputStream = ResponseStream<proto::OutputRecord>;
     type ExecStream = ResponseStream<proto::ExecResponse>;
+    type PortForwardStream = ResponseStream<proto::PortForwardResponse>;
 
     async fn hello(&self, _: Request<proto::HelloRequest>) -> Result<Response<proto::HelloResponse>, Status> {
         let kernel = rustix::system::uname();
@@ -165,6 +166,13 @@ impl Agent for Service {
         request: Request<Streaming<proto::ExecRequest>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
         self.containers.exec(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<proto::PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        port_forward::start(request.into_inner()).await.map(Response::new)
     }
 
     async fn stats(&self, request: Request<proto::StatsRequest>) -> Result<Response<proto::StatsResponse>, Status> {

@@ -27,7 +27,7 @@ use super::{
     output::OutputLog,
     process::Profile,
     resize,
-    stdio::{Stream, read_some},
+    stdio::{Stream, read_some, write_all},
     sys,
 };
 use crate::{
@@ -63,8 +63,8 @@ pub struct Container {
     messages: Messages,
     /// The agent's end of the terminal, if it has one.
     terminal: Option<Arc<Stream>>,
-    /// None once it was closed. Locked for the whole of a `WriteStdin`, so that calls do not mix.
-    pub stdin: tokio::sync::Mutex<Option<Arc<Stream>>>,
+    /// None once it was closed. Locked while one message is written, so that messages do not mix.
+    stdin: tokio::sync::Mutex<Option<Arc<Stream>>>,
     /// Held while the result of execve is awaited.
     starting: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -202,6 +202,25 @@ impl Container {
         }
     }
 
+    /// False once nobody reads it any more.
+    pub async fn write_stdin(&self, data: &[u8]) -> bool {
+        let mut stdin = self.stdin.lock().await;
+        let Some(stream) = stdin.clone() else { return false };
+        // The exit ends what a full pipe holds up: whoever has inherited its other end may never read.
+        let written = tokio::select! {
+            written = write_all(&stream, data) => written.is_ok(),
+            () = self.wait_for_exit() => false,
+        };
+        if !written {
+            stdin.take();
+        }
+        written
+    }
+
+    pub async fn close_stdin(&self) {
+        self.stdin.lock().await.take();
+    }
+
     /// False if the process is gone.
     pub fn signal(&self, signal: i32, all: bool) -> Result<bool, ContainerError> {
         if self.has_exited() {
@@ -303,7 +322,7 @@ impl Container {
             let exit = self.exit(status.unwrap_or(ExitStatus::Code(255)), exited_at_ns);
             self.state().exit = Some(exit.clone());
             self.exited.notify_waiters();
-            self.stdin.lock().await.take();
+            self.close_stdin().await;
             exit
         };
         let ((), (), (), exit) = tokio::join!(pump_terminal, pump(first), pump(second), ended);

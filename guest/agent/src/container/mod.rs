@@ -39,9 +39,10 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
+pub use self::launcher::plain;
 use self::{
     cgroup::Cgroup, device_program::DevicePrograms, error::ContainerError, instance::Container, output::Next,
-    pod_pid_namespace::PodPidNamespace, seccomp::Programs, stdio::write_all,
+    pod_pid_namespace::PodPidNamespace, seccomp::Programs,
 };
 use crate::{
     context::Context,
@@ -255,31 +256,34 @@ impl Containers {
             }
             .into());
         }
-        let mut stdin = container.stdin.lock().await;
         let mut written = 0u64;
-        loop {
-            let Some(stream) = stdin.clone() else { break };
-            if write_all(&stream, &message.data).await.is_err() {
-                // Nobody will read any more.
-                stdin.take();
-                break;
+        let outcome = loop {
+            if !container.write_stdin(&message.data).await {
+                break Ok(());
             }
             written += message.data.len() as u64;
             if message.eof {
                 // A terminal has no end that could be closed for one direction.
                 if !stdio.tty {
-                    stdin.take();
+                    container.close_stdin().await;
                 }
-                break;
+                break Ok(());
             }
-            match requests.message().await? {
-                Some(next) => message = next,
-                None => break,
+            let next = tokio::select! {
+                next = requests.message() => next,
+                () = container.wait_for_exit() => break Ok(()),
+            };
+            match next {
+                Ok(Some(next)) => message = next,
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status),
             }
-        }
+        };
+        // Also when the client was cut off: it has gone, and the input was for one client.
         if stdio.stdin_once && !stdio.tty {
-            stdin.take();
+            container.close_stdin().await;
         }
+        outcome?;
         Ok(WriteStdinResponse { written })
     }
 
