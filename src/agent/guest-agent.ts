@@ -17,8 +17,11 @@ import type {
   OutputRecord,
   OutputRequestSchema,
   ResourcesSchema,
+  PortForwardRequestSchema,
+  PortForwardResponse,
   UpdateContainerRequestSchema,
   StatsResponse,
+  WriteStdinRequestSchema,
 } from './gen/agent/v1/agent_pb.js';
 import type { GuestSockets } from './handshake.ts';
 import { AgentSession } from './session.ts';
@@ -188,6 +191,34 @@ export class GuestAgent {
     signal: AbortSignal,
   ): AsyncIterable<ExecResponse> {
     return this.#stream('Exec', signal, (client, options) => client.exec(requests, options));
+  }
+
+  /**
+   * Resolves when the requests have ended and are written, or when the container reads no more. Has no
+   * time-out of its own. Not repeated: some of it may have arrived.
+   */
+  async writeStdin(
+    requests: AsyncIterable<MessageInitShape<typeof WriteStdinRequestSchema>>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const limit = AbortSignal.any([this.#closed.signal, signal]);
+    try {
+      await (await this.#client(limit, 'WriteStdin')).writeStdin(requests, { signal: limit });
+    } catch (error) {
+      throw this.#explain(error, 'WriteStdin', limit);
+    }
+  }
+
+  async resizeTty(id: string, width: number, height: number, signal?: AbortSignal): Promise<void> {
+    await this.#repeat('ResizeTty', signal, (client, options) => client.resizeTty({ id, width, height }, options));
+  }
+
+  /** Not repeated: there is another connection in the pod then. Aborting resets the connection. */
+  portForward(
+    requests: AsyncIterable<MessageInitShape<typeof PortForwardRequestSchema>>,
+    signal: AbortSignal,
+  ): AsyncIterable<PortForwardResponse> {
+    return this.#stream('PortForward', signal, (client, options) => client.portForward(requests, options));
   }
 
   // ---------------------------------------------------------------- connection

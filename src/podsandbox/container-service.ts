@@ -11,9 +11,11 @@ import { containerSpec } from './container-spec.ts';
 import { resolveDevices } from './devices.ts';
 import { execSync } from './exec-sync.ts';
 import { guestHostname } from './guest-setup.ts';
+import { attach } from './interactive/attach.ts';
+import { exec } from './interactive/exec.ts';
 import { imageVolumeFailure, resolveImageVolumes } from './image-volumes.ts';
 import { newContainerId, type ContainerId, type SandboxId } from './ids.ts';
-import type { Container, ContainerConfig, Containers, ExecResult } from './model.ts';
+import type { Container, ContainerConfig, Containers, ExecResult, StreamSession } from './model.ts';
 import type { Image, Images, Vm, VolumeBinder } from './ports.ts';
 import type { ContainerRecord } from './records.ts';
 import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
@@ -171,16 +173,28 @@ export class ContainerService implements Containers {
     await entry.pump.reopen();
   }
 
-  exec(): Promise<never> {
-    return Promise.reject(new AppError('unimplemented', 'exec is not served yet'));
+  async exec(
+    id: ContainerId,
+    argv: readonly string[],
+    tty: boolean,
+    session: StreamSession,
+    signal: AbortSignal,
+  ): Promise<{ readonly exitCode: number }> {
+    const entry = this.#running(id);
+    return exec(readyVm(entry.sandbox).agent, { containerId: id, argv, tty }, session, signal);
   }
 
-  attach(): Promise<never> {
-    return Promise.reject(new AppError('unimplemented', 'attach is not served yet'));
+  async attach(id: ContainerId, session: StreamSession, signal: AbortSignal): Promise<void> {
+    const { sandbox, record, pump } = this.#running(id);
+    const { agent: guest } = readyVm(sandbox);
+    if (pump === undefined)
+      throw new AppError('unavailable', `the output of container "${id}" is not read yet: its guest does not answer`);
+    const { tty, stdinOnce } = record.config;
+    await attach({ containerId: id, guest, pump, tty, stdinOnce, log: this.#options.log }, session, signal);
   }
 
-  interactive(): never {
-    throw new AppError('unimplemented', 'exec and attach are not served yet');
+  interactive(id: ContainerId): { readonly tty: boolean; readonly stdin: boolean } {
+    return this.#running(id).record.config;
   }
 
   async execSync(
@@ -189,18 +203,19 @@ export class ContainerService implements Containers {
     timeoutSeconds: number,
     signal: AbortSignal,
   ): Promise<ExecResult> {
-    const entry = this.#options.registry.container(id);
-    if (entry.record.phase !== 'running') {
-      throw new AppError(
-        'failed-precondition',
-        `container "${id}" is ${entry.record.phase}, only a running one can execute a command`,
-      );
-    }
+    const entry = this.#running(id);
     return execSync(
       readyVm(entry.sandbox).agent,
       { containerId: id, command, timeoutSeconds, log: this.#options.log },
       signal,
     );
+  }
+
+  #running(id: ContainerId): ContainerEntry {
+    const entry = this.#options.registry.container(id);
+    const { phase } = entry.record;
+    if (phase === 'running') return entry;
+    throw new AppError('failed-precondition', `container "${id}" is ${phase}, not running`);
   }
 
   async #make(

@@ -4,6 +4,7 @@ import { Channel } from '../agent/gen/agent/v1/agent_pb.js';
 import { AppError, messageOf } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { AckQueue } from './ack-queue.ts';
+import type { OutputTap, OutputTaps } from './interactive/output-tap.ts';
 import { LogEncoder, nothingPending, type PendingLines } from './log-encoder.ts';
 import { bytesBehind, LogFile, type LogPosition } from './log-file.ts';
 
@@ -48,8 +49,8 @@ const troubleMs = 1_000;
 /** How long a container that has exited may be held back because its last output cannot be written. */
 const lastWordsMs = 20_000;
 
-/** Carries one container's output from the agent into its log file, until its exit. */
-export class OutputPump {
+/** Carries one container's output from the agent into its log file and to attached clients, until its exit. */
+export class OutputPump implements OutputTaps {
   readonly #options: OutputPumpOptions;
   readonly #stopped = new AbortController();
   readonly #encoder: LogEncoder;
@@ -71,6 +72,9 @@ export class OutputPump {
   #writing: Promise<void> = Promise.resolve();
   #flushScheduled = false;
   #acks: AckQueue | undefined;
+  readonly #taps = new Set<OutputTap>();
+  /** No more output will come. */
+  #over = false;
 
   private constructor(options: OutputPumpOptions) {
     this.#options = options;
@@ -93,6 +97,9 @@ export class OutputPump {
   /** Ends the pump without an exit: the container is removed, or its VM is gone. What was read is written. */
   async stop(): Promise<void> {
     this.#stopped.abort(new AppError('cancelled', 'output pump stopped'));
+    this.#over = true;
+    const gone = new AppError('unavailable', `container "${this.#options.containerId}" or its output is gone`);
+    for (const tap of this.#taps) tap.fail(gone);
     await this.#finished;
     await this.#enqueue(() => this.#writeBatch());
     await this.#file?.close();
@@ -111,6 +118,15 @@ export class OutputPump {
       // Records that came meanwhile are in no file yet.
       await this.#options.save(this.#checkpoint(this.#written, this.#writtenPending));
     });
+  }
+
+  tap(tap: OutputTap): void {
+    if (this.#over) tap.end();
+    else this.#taps.add(tap);
+  }
+
+  untap(tap: OutputTap): void {
+    this.#taps.delete(tap);
   }
 
   async #run(): Promise<void> {
@@ -159,11 +175,15 @@ export class OutputPump {
             this.#file = undefined;
           });
           await this.#options.onExit(record.exit);
+          this.#over = true;
+          for (const tap of this.#taps) tap.end();
           acks.push(record.sequence);
           return true;
         }
         if (this.#batchSize >= batchBytes) await this.#enqueue(() => this.#writeBatch());
         else this.#flushSoon();
+        // What has come is on its way into the log by now, whoever is slow.
+        for (const tap of this.#taps) if (tap.isFull) await tap.room(this.#stopped.signal);
       }
       return false;
     } finally {
@@ -173,8 +193,9 @@ export class OutputPump {
 
   #accept(record: OutputRecord): void {
     this.#seen = record.sequence;
-    if (this.#options.logPath === undefined) return;
     const channel = record.channel === Channel.STDERR ? 'stderr' : 'stdout';
+    for (const tap of this.#taps) tap.push({ channel, data: record.data });
+    if (this.#options.logPath === undefined) return;
     this.#push(this.#encoder.encode(channel, record.timeNs, record.data));
     if (record.exit !== undefined) this.#push(this.#encoder.end(record.exit.exitedAtNs));
   }

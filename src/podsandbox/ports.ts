@@ -23,6 +23,9 @@ export type Guest = Pick<
   | 'listContainers'
   | 'output'
   | 'exec'
+  | 'writeStdin'
+  | 'resizeTty'
+  | 'portForward'
   | 'stats'
 >;
 

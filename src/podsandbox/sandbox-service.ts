@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import { abortError, AppError, messageOf, wrap } from '../platform/errors.ts';
 import { CleanupStack } from '../platform/cleanup-stack.ts';
 import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
 import { alignClock } from './guest-clock.ts';
 import { guestSetup } from './guest-setup.ts';
+import { portForward } from './interactive/port-forward.ts';
 import { newSandboxId, type SandboxId } from './ids.ts';
 import { nowNs } from './container-end.ts';
 import type { PodSandboxes, Sandbox, SandboxConfig, SandboxMetadata } from './model.ts';
@@ -77,8 +79,11 @@ export class PodSandboxService implements PodSandboxes {
     return this.#options.registry.sandboxes().filter(isVisible).map(sandboxSnapshot);
   }
 
-  portForward(): Promise<never> {
-    return Promise.reject(new AppError('unimplemented', 'port-forward is not served yet'));
+  async portForward(id: SandboxId, port: number, stream: Duplex, signal: AbortSignal): Promise<void> {
+    const { record, vm } = this.#options.registry.sandbox(id);
+    if (record.phase !== 'ready' || vm === undefined)
+      throw new AppError('failed-precondition', `pod sandbox "${id}" is not ready`);
+    await portForward(vm.agent, port, stream, signal);
   }
 
   resolve(prefix: string): SandboxId | undefined {

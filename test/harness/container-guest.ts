@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Client } from '@connectrpc/connect';
 import { execa } from 'execa';
+import type { GuestAgent } from '../../src/agent/guest-agent.ts';
 import type { Agent } from '../../src/agent/gen/agent/v1/agent_pb.js';
 import { AgentSession } from '../../src/agent/session.ts';
 import { type BareGuest, startBareGuest } from './bare-guest.ts';
@@ -19,6 +20,8 @@ export interface ContainerGuest extends AsyncDisposable {
   client(): Client<typeof Agent>;
   /** Cuts the session off and opens another. */
   reconnect(): Promise<void>;
+  /** Ends the session, and the client with it: from now on the guest is this agent's. */
+  agent(): Promise<GuestAgent>;
 }
 
 export async function startContainerGuest(fill: (root: string) => Promise<void>): Promise<ContainerGuest> {
@@ -52,6 +55,10 @@ export async function startContainerGuest(fill: (root: string) => Promise<void>)
     reconnect: async () => {
       await close();
       session = await AgentSession.open(guest.sockets, handshakeMs);
+    },
+    agent: async () => {
+      await close();
+      return guest.connect();
     },
     [Symbol.asyncDispose]: async () => {
       await close();

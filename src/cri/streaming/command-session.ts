@@ -39,7 +39,12 @@ async function perform(
 ): Promise<CommandOutcome> {
   const { containerId } = request;
   if (request.kind === 'exec') return domain.exec(containerId, request.argv, request.streams.tty, session, signal);
-  await domain.attach(containerId, session, signal);
+  // Throws when it has exited since the client was given its URL.
+  if (domain.interactive(containerId).stdin) await domain.attach(containerId, session, signal);
+  else {
+    session.stdin?.destroy();
+    await domain.attach(containerId, { ...session, stdin: undefined }, signal);
+  }
   return { exitCode: 0 };
 }
 
@@ -56,9 +61,8 @@ export async function runCommand(
 ): Promise<CommandOutcome> {
   const { stdin, stdout, stderr, resize, error, protocol } = client;
   const input = stdin === undefined ? undefined : new ReadSide(stdin);
-  const wanted = request.kind === 'exec' || domain.interactive(request.containerId).stdin;
   const session: StreamSession = {
-    stdin: wanted ? input : undefined,
+    stdin: input,
     stdout,
     stderr,
     resizes:
@@ -68,7 +72,6 @@ export async function runCommand(
             log.warn({ error: problem }, 'resize');
           }),
   };
-  if (!wanted) input?.destroy();
   const outcome = await perform(request, session, domain, AbortSignal.any([signal, client.gone])).catch(
     (thrown: unknown): CommandOutcome => {
       // One's own mistakes come with their stack; the client hears of everything.

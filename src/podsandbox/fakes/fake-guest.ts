@@ -9,11 +9,13 @@ import {
   ExecResponseSchema,
   ExitSchema,
   OutputRecordSchema,
+  PortForwardResponseSchema,
   StatsResponseSchema,
   type ContainerInfo,
   type ExecResponse,
   type Exit,
   type OutputRecord,
+  type PortForwardResponse,
 } from '../../agent/gen/agent/v1/agent_pb.js';
 import { AppError } from '../../platform/errors.ts';
 import type { Guest } from '../ports.ts';
@@ -206,6 +208,43 @@ export class FakeGuest implements Guest {
       yield create(ExecResponseSchema, { channel: Channel.STDOUT, data: Buffer.from(`${argv.join(' ')}\n`) });
       yield create(ExecResponseSchema, { exit: { code: argv[0] === 'false' ? 1 : 0, timedOut: argv[0] === 'sleep' } });
       return;
+    }
+  }.bind(this);
+
+  /** What came in, by container. */
+  readonly stdin = new Map<string, string>();
+  readonly sizes: { readonly id: string; readonly width: number; readonly height: number }[] = [];
+
+  writeStdin: Guest['writeStdin'] = async (requests, signal) => {
+    this.#mayFail('writeStdin');
+    let id = '';
+    for await (const request of requests) {
+      if (signal.aborted) throw new AppError('cancelled', 'aborted');
+      if (id === '') id = request.id ?? '';
+      this.stdin.set(id, (this.stdin.get(id) ?? '') + Buffer.from(request.data ?? []).toString());
+    }
+  };
+
+  resizeTty: Guest['resizeTty'] = async (id, width, height) => {
+    await Promise.resolve();
+    this.#mayFail('resizeTty');
+    this.sizes.push({ id, width, height });
+  };
+
+  /** Every port sends back what it gets, but 1, where nobody listens. */
+  portForward: Guest['portForward'] = async function* (
+    this: FakeGuest,
+    requests: Parameters<Guest['portForward']>[0],
+    signal: AbortSignal,
+  ): AsyncGenerator<PortForwardResponse> {
+    for await (const { port, data, eof } of requests) {
+      if (signal.aborted) throw new AppError('cancelled', 'aborted');
+      if (port === 1) throw new AppError('failed-precondition', 'connection refused');
+      yield create(PortForwardResponseSchema, {
+        connected: port !== undefined,
+        data: data ?? Buffer.alloc(0),
+        eof: eof ?? false,
+      });
     }
   }.bind(this);
 
