@@ -451,6 +451,7 @@ describe('port-forward', () => {
   const echo = 8081;
   const sum = 8082;
   const sixth = 8083;
+  const rude = 8084;
 
   beforeAll(async () => {
     const serve = (address: string, port: number, program: string): string =>
@@ -458,9 +459,9 @@ describe('port-forward', () => {
     await start('servers', [
       'sh',
       '-c',
-      `${serve('127.0.0.1', echo, 'cat')} ${serve('127.0.0.1', sum, 'sha256sum')} ${serve('::1', sixth, 'cat')} wait`,
+      `${serve('127.0.0.1', echo, 'cat')} ${serve('127.0.0.1', sum, 'sha256sum')} ${serve('::1', sixth, 'cat')} ${serve('127.0.0.1', rude, 'usleep 200000')} wait`,
     ]);
-    for (const port of [echo, sum, sixth]) {
+    for (const port of [echo, sum, sixth, rude]) {
       const hex = port.toString(16).toUpperCase();
       await sh(`until grep -q ":${hex} .* 0A " /proc/net/tcp /proc/net/tcp6; do usleep 20000; done`);
     }
@@ -515,6 +516,15 @@ describe('port-forward', () => {
     expect(answers).toEqual(answers.map(() => true));
     abort.abort();
     await expect(stalled).rejects.toMatchObject({ kind: 'cancelled' });
+  });
+
+  test('a connection that the pod resets is reset for the client', async () => {
+    const [client, ours] = pair();
+    const done = portForward(agent, rude, ours, never);
+    // It reads nothing of this, and its end is a reset then.
+    client.write(Buffer.alloc(3 * mebibyte));
+    await done;
+    expect(ours.destroyed).toBe(true);
   });
 
   test('a client that resets its stream ends the connection, and only that', async () => {

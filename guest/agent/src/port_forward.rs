@@ -3,7 +3,6 @@
 
 use std::{
     future::Future,
-    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -58,11 +57,10 @@ async fn connect(port: u16) -> Result<TcpStream, Status> {
     )))
 }
 
-/// Why a connection ends before both directions have.
+/// Who ends a connection before both directions have ended.
 enum Broken {
-    /// By the pod's end.
-    Pod(io::Error),
-    ClientGone,
+    Pod,
+    Client,
 }
 
 async fn forward(
@@ -81,19 +79,18 @@ async fn forward(
     };
     let outcome = tokio::select! {
         outcome = both => outcome,
-        () = responses.closed() => Err(Broken::ClientGone),
+        () = responses.closed() => Err(Broken::Client),
     };
     if let Err(broken) = outcome {
         // Closed the ordinary way, it would look like an end that was meant.
         let _ = set_socket_linger(&socket, Some(Duration::ZERO));
         drop(socket);
-        if let Broken::Pod(error) = broken {
-            let _ = responses
-                .send(Err(Status::aborted(format!(
-                    "connection in the pod: {}",
-                    plain(&error)
-                ))))
-                .await;
+        if matches!(broken, Broken::Pod) {
+            let reset = PortForwardResponse {
+                reset: true,
+                ..PortForwardResponse::default()
+            };
+            let _ = responses.send(Ok(reset)).await;
         }
     }
 }
@@ -125,14 +122,14 @@ async fn send_to_pod(
         if eof {
             break;
         }
-        request = requests.next().await.map_err(|_| Broken::ClientGone)?;
+        request = requests.next().await.map_err(|_| Broken::Client)?;
     }
     let _ = socket.shutdown().await;
     Ok(())
 }
 
 async fn receive_from_pod(mut socket: impl AsyncRead + Unpin, responses: &Responses) -> Result<(), Broken> {
-    let send = |response| async { responses.send(Ok(response)).await.map_err(|_| Broken::ClientGone) };
+    let send = |response| async { responses.send(Ok(response)).await.map_err(|_| Broken::Client) };
     send(PortForwardResponse {
         connected: true,
         ..PortForwardResponse::default()
@@ -141,10 +138,10 @@ async fn receive_from_pod(mut socket: impl AsyncRead + Unpin, responses: &Respon
     let mut buffer = BytesMut::new();
     loop {
         // First the room, then the data: what waits, waits in the pod.
-        let permit = responses.reserve().await.map_err(|_| Broken::ClientGone)?;
+        let permit = responses.reserve().await.map_err(|_| Broken::Client)?;
         buffer.reserve(MAX_DATA_BYTES);
         let mut limited = (&mut socket).take(MAX_DATA_BYTES as u64);
-        let count = limited.read_buf(&mut buffer).await.map_err(Broken::Pod)?;
+        let count = limited.read_buf(&mut buffer).await.map_err(|_| Broken::Pod)?;
         permit.send(Ok(PortForwardResponse {
             data: buffer.split().freeze(),
             eof: count == 0,
@@ -204,7 +201,7 @@ mod tests {
     async fn a_client_that_is_cut_off_is_no_end_of_file() {
         let (_pod, socket) = duplex(16);
         let outcome = send_to_pod(Script(VecDeque::new(), false), says(b"a", false), socket).await;
-        assert!(matches!(outcome, Err(Broken::ClientGone)));
+        assert!(matches!(outcome, Err(Broken::Client)));
     }
 
     #[tokio::test]
@@ -238,6 +235,6 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(receiver.len(), QUEUED_RESPONSES);
         drop(receiver);
-        assert!(matches!(sending.await.unwrap(), Err(Broken::ClientGone)));
+        assert!(matches!(sending.await.unwrap(), Err(Broken::Client)));
     }
 }

@@ -231,20 +231,25 @@ export class FakeGuest implements Guest {
     this.sizes.push({ id, width, height });
   };
 
-  /** Every port sends back what it gets, but 1, where nobody listens. */
+  /** Every port sends back what it gets, but 1, where nobody listens, and 2, which resets what was sent to it. */
   portForward: Guest['portForward'] = async function* (
     this: FakeGuest,
     requests: Parameters<Guest['portForward']>[0],
     signal: AbortSignal,
   ): AsyncGenerator<PortForwardResponse> {
+    let to = 0;
     for await (const { port, data, eof } of requests) {
       if (signal.aborted) throw new AppError('cancelled', 'aborted');
       if (port === 1) throw new AppError('failed-precondition', 'connection refused');
+      to = port ?? to;
+      const reset = to === 2 && data !== undefined;
       yield create(PortForwardResponseSchema, {
+        reset,
         connected: port !== undefined,
         data: data ?? Buffer.alloc(0),
         eof: eof ?? false,
       });
+      if (reset) return;
     }
   }.bind(this);
 

@@ -129,6 +129,10 @@ test('port-forward needs a sandbox that is ready, joins both directions, and tel
   await done;
   expect(String(back.read())).toBe('ping');
   expect(back.writableEnded).toBe(true);
+  const broken = new PassThrough();
+  broken.write('x');
+  await sandboxes.portForward(sandboxId, 2, broken, never);
+  expect(broken.destroyed).toBe(true);
   await expect(sandboxes.portForward(sandboxId, 1, new PassThrough(), never)).rejects.toThrow('connection refused');
   await sandboxes.stop(sandboxId);
   await expect(sandboxes.portForward(sandboxId, 80, new PassThrough(), never)).rejects.toMatchObject({

@@ -9,7 +9,8 @@ type ForwardMessage = MessageInitShape<typeof PortForwardRequestSchema>;
 
 /**
  * Joins the stream with a connection to a port on localhost in the pod. Each side may end its half and
- * go on to receive. A client that resets its stream resets the connection, which is no failure here.
+ * go on to receive. A reset on one side is passed on to the other and is no failure: clients that are
+ * told of a failure give up all their connections with the pod.
  */
 export async function portForward(
   guest: Pick<Guest, 'portForward'>,
@@ -26,9 +27,10 @@ export async function portForward(
   const input = new ClientInput({ data: stream });
   try {
     if (stream.destroyed) return;
-    for await (const { data, eof } of guest.portForward(requests(port, input), limit)) {
+    for await (const { data, eof, reset } of guest.portForward(requests(port, input), limit)) {
       await handOver(stream, data, limit);
       if (eof) stream.end();
+      if (reset) stream.destroy();
     }
   } catch (error) {
     if (signal.aborted || !over.signal.aborted) throw error;
