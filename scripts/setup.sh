@@ -6,7 +6,7 @@
 #
 #   scripts/setup.sh                what bin/kelyfos needs
 #   scripts/setup.sh --for demo     and a registry with a small image
-#   scripts/setup.sh --for test     and crictl, critest, containerd with runc
+#   scripts/setup.sh --for test     and crictl, critest, a streaming client, containerd with runc
 #
 # Built things are cached under ${KELYFOS_CACHE:-/var/cache/kelyfos}. Plain sh: it has to run before
 # anything is installed.
@@ -168,6 +168,7 @@ if [ "$purpose" = test ]; then
 
   scripts/build-critest >"$scratch/critest" 9>&- || die 'building critest failed'
   scripts/build-busybox >"$scratch/busybox" 9>&- || die 'building busybox failed'
+  scripts/build-stream-client >"$scratch/stream-client" 9>&- || die 'building the streaming client failed'
 fi
 
 say 'ready'

@@ -30,9 +30,14 @@ export class Crictl {
     return new Crictl(config);
   }
 
+  /** What to call `crictlPath` with, for who wants the process itself. */
+  arguments(...args: readonly string[]): readonly string[] {
+    return ['--config', this.#config, ...args];
+  }
+
   /** Runs it to the end, whatever the exit code. */
   async try(...args: readonly string[]): Promise<CrictlResult> {
-    const result = await execa(crictlPath, ['--config', this.#config, ...args], {
+    const result = await execa(crictlPath, this.arguments(...args), {
       reject: false,
       timeout: 180_000,
       stdin: 'ignore',
@@ -44,7 +49,7 @@ export class Crictl {
 
   /** Starts one that goes on until it is killed. */
   start(...args: readonly string[]): ResultPromise<{ stdin: 'ignore' }> {
-    return execa(crictlPath, ['--config', this.#config, ...args], { stdin: 'ignore', env: { LANG: 'C.UTF-8' } });
+    return execa(crictlPath, this.arguments(...args), { stdin: 'ignore', env: { LANG: 'C.UTF-8' } });
   }
 
   /** Its standard output; rejects when it fails. */
