@@ -10,7 +10,7 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Variant, runVariants, variants } from '../test/critest/variants.ts';
-import { inPrivateHost, isPrivateHost } from '../test/critest/private-host.ts';
+import { inPrivateHost, isPrivateHost } from '../test/harness/private-host.ts';
 
 const { values } = parseArgs({
   options: {

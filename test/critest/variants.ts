@@ -2,7 +2,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { leaksSince, snapshotHost } from '../harness/leaks.ts';
 import { CritestNode, parallelPods } from './node.ts';
-import { logFolder } from './private-host.ts';
+import { logFolder } from '../harness/private-host.ts';
 import { runCritest } from './run.ts';
 import { judge } from './skips.ts';
 
