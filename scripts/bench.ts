@@ -1,14 +1,20 @@
 /**
- * `npm run bench -- start`: measures, prints tables with the targets beside the figures, and writes
- * everything to a file. A missed target is told and is no failure.
+ * `npm run bench -- compare` and `npm run bench -- start`: measure, print tables with the targets beside
+ * the figures, and write everything to a file. A missed target is told and is no failure.
  */
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import { benchCompare } from '../test/bench/compare.ts';
 import { benchStart } from '../test/bench/start.ts';
 
 interface StartOptions {
   readonly runs: number;
   readonly pods: number;
+  readonly json: string;
+}
+
+interface CompareOptions {
+  readonly runs: number;
   readonly json: string;
 }
 
@@ -25,7 +31,8 @@ function atLeastOne(text: string): number {
   throw new InvalidArgumentError('accepted: a whole number from 1');
 }
 
-async function start({ runs, pods, json }: StartOptions): Promise<void> {
+/** Lets a signal end a benchmark in good order. */
+async function interruptible(bench: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const interrupted = new AbortController();
   const interrupt = (): void => {
     say('interrupted, cleaning up');
@@ -33,7 +40,7 @@ async function start({ runs, pods, json }: StartOptions): Promise<void> {
   };
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   try {
-    await benchStart({ runs, pods, jsonFile: json, say, signal: interrupted.signal });
+    await bench(interrupted.signal);
   } catch (error) {
     // Whatever went wrong after that, went wrong because of it.
     if (!interrupted.signal.aborted) throw error;
@@ -41,7 +48,21 @@ async function start({ runs, pods, json }: StartOptions): Promise<void> {
   }
 }
 
+async function start({ runs, pods, json }: StartOptions): Promise<void> {
+  await interruptible((signal) => benchStart({ runs, pods, jsonFile: json, say, signal }));
+}
+
+async function compare({ runs, json }: CompareOptions): Promise<void> {
+  await interruptible((signal) => benchCompare({ runs, jsonFile: json, say, signal }));
+}
+
 const program = new Command('bench');
+program
+  .command('compare')
+  .description('beside containerd with runc, in turn on the same host')
+  .option('--runs <number>', 'pods of each to start', atLeastOne, 50)
+  .option('--json <file>', 'where the figures go', join(results, 'compare.json'))
+  .action(compare);
 program
   .command('start')
   .description('how long a pod takes to start, and what it takes of the memory')

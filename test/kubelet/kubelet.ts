@@ -4,7 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { unmountBelow } from '../../src/platform/unmount.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
+import { logFolder } from '../harness/private-host.ts';
 import { startProcess, type StartedProcess } from '../harness/started-process.ts';
+import { removeKubeletGroups } from './cgroups.ts';
 import { kubernetesFolder } from './control-plane.ts';
 import { nodeAddress } from './node-address.ts';
 
@@ -63,7 +65,6 @@ export class TestKubelet implements AsyncDisposable {
       enforceNodeAllocatable: ['pods'],
       // Static pods are looked for that often.
       fileCheckFrequency: '2s',
-      enforceNodeAllocatable: [],
       // How soon ConfigMaps and the like follow.
       syncFrequency: '5s',
       nodeStatusUpdateFrequency: '2s',
@@ -107,6 +108,10 @@ export class TestKubelet implements AsyncDisposable {
     }
   }
 
+  get runs(): boolean {
+    return this.#process !== undefined && this.#process.exit === undefined;
+  }
+
   /** Pods stay. */
   async stop(): Promise<void> {
     await this.#process?.stop();
@@ -135,7 +140,10 @@ export class TestKubelet implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     // Volumes of pods that were never cleared away.
+    await mkdir(logFolder('kubelet'), { recursive: true });
+    await writeFile(join(logFolder('kubelet'), 'kubelet.log'), await this.log());
     await unmountBelow(this.folder);
+    await removeKubeletGroups();
     await removeFolder(this.folder);
   }
 }

@@ -1,0 +1,98 @@
+import { join } from 'node:path';
+import { FirstLine } from './first-line.ts';
+import type { BenchPair } from './pair.ts';
+import { Samples } from './samples.ts';
+import type { StartedPod, Subject } from './subject.ts';
+import { timed } from './timed.ts';
+
+const execsPerPod = 5;
+const lineTimeoutMs = 300_000;
+const logName = 'container.log';
+
+/** Samples of both by the same names. */
+export interface Compared {
+  readonly own: Samples;
+  readonly peer: Samples;
+}
+
+export const figures = {
+  run: 'RunPodSandbox',
+  firstLine: 'RunPodSandbox to first log line',
+  atOnce: 'the same, 10 pods at once, the last one',
+  exec: 'ExecSync true',
+  end: 'StopPodSandbox + RemovePodSandbox',
+} as const;
+
+interface SeenPod extends StartedPod {
+  readonly container: string;
+  /** When RunPodSandbox had answered, and when the first line was there, from the call on. */
+  readonly runMs: number;
+  readonly firstLineMs: number;
+}
+
+async function startPod(subject: Subject, image: string): Promise<SeenPod> {
+  const plan = await subject.planPod();
+  using firstLine = new FirstLine(plan.logDirectory, join(plan.logDirectory, logName), lineTimeoutMs);
+  const began = performance.now();
+  const { value: pod, ms: runMs } = await timed(() => subject.runPod(plan));
+  const container = await subject.createContainer(pod, {
+    metadata: { name: 'container', attempt: 0 },
+    image: { image },
+    command: ['sh', '-c', 'echo here I am; exec sleep 100000'],
+    log_path: logName,
+    linux: {},
+  });
+  await subject.startContainer(container);
+  const { at } = await firstLine.seen;
+  return { ...pod, container, runMs, firstLineMs: at - began };
+}
+
+async function livePod(subject: Subject, image: string, samples: Samples): Promise<void> {
+  await subject.rest();
+  const pod = await startPod(subject, image);
+  samples.add(figures.run, pod.runMs);
+  samples.add(figures.firstLine, pod.firstLineMs);
+  // A machine that takes the pod's place in the pool would be measured as well.
+  await subject.rest();
+  for (let time = 0; time < execsPerPod; time++) {
+    const request = { container_id: pod.container, cmd: ['true'], timeout: '60' };
+    const { value, ms } = await timed(() => subject.cri.call('ExecSync', request));
+    if (value.exit_code !== 0) throw new Error(`${subject.name}: exec of true ended with ${String(value.exit_code)}`);
+    samples.add(figures.exec, ms);
+  }
+  samples.add(figures.end, (await timed(() => subject.removePod(pod))).ms);
+}
+
+/** Whole lives of pods, one after the other, of both in turn. The first of each is not counted: it meets cold code. */
+export async function comparedLives(pair: BenchPair, runs: number, progress: (run: number) => void): Promise<Compared> {
+  const compared = { own: new Samples(), peer: new Samples() };
+  for (let run = 0; run <= runs; run++) {
+    progress(run);
+    const counted = run > 0 ? compared : { own: new Samples(), peer: new Samples() };
+    await livePod(pair.own, pair.image, counted.own);
+    await livePod(pair.peer, pair.image, counted.peer);
+  }
+  return compared;
+}
+
+/** `count` pods at once, several times: how long until the last one has written its line. */
+export async function comparedStorms(
+  pair: BenchPair,
+  options: { readonly count: number; readonly runs: number },
+  progress: (run: number) => void,
+): Promise<Compared> {
+  const compared = { own: new Samples(), peer: new Samples() };
+  for (let run = 0; run <= options.runs; run++) {
+    progress(run);
+    for (const [subject, samples] of [
+      [pair.own, compared.own],
+      [pair.peer, compared.peer],
+    ] as const) {
+      await subject.rest();
+      const pods = await Promise.all(Array.from({ length: options.count }, () => startPod(subject, pair.image)));
+      if (run > 0) samples.add(figures.atOnce, Math.max(...pods.map(({ firstLineMs }) => firstLineMs)));
+      await Promise.all(pods.map((pod) => subject.removePod(pod)));
+    }
+  }
+  return compared;
+}

@@ -1,0 +1,82 @@
+import { join } from 'node:path';
+import { buildBusyboxImage } from '../harness/busybox-image.ts';
+import { TestNetwork } from '../harness/cni.ts';
+import { TestContainerd } from '../harness/containerd.ts';
+import { TestDaemon } from '../harness/daemon.ts';
+import { freeFolder, removeFolder } from '../harness/free-folder.ts';
+import { TestRegistry } from '../harness/registry.ts';
+import { fullPools } from './full-pools.ts';
+import { Subject } from './subject.ts';
+
+export interface PairOptions {
+  /** Virtual machines kept ready. */
+  readonly pool: number;
+  readonly rehearse?: boolean;
+}
+
+/** kelyfos and containerd with runc on one host, with one registry and one pod network. */
+export class BenchPair implements AsyncDisposable {
+  readonly own: Subject;
+  readonly peer: Subject;
+  readonly registry: TestRegistry;
+  /** busybox, which both have. */
+  readonly image: string;
+  readonly #daemon: TestDaemon;
+  readonly #started: AsyncDisposableStack;
+
+  private constructor(
+    parts: { daemon: TestDaemon; containerd: TestContainerd; registry: TestRegistry; image: string },
+    started: AsyncDisposableStack,
+  ) {
+    const { daemon, containerd, registry, image } = parts;
+    this.#daemon = daemon;
+    this.registry = registry;
+    this.image = image;
+    this.#started = started;
+    this.own = new Subject('kelyfos', {
+      cri: daemon.cri,
+      pid: daemon.pid,
+      scratch: daemon.scratch,
+      rest: () => fullPools(daemon.cri),
+    });
+    this.peer = new Subject('containerd', {
+      cri: containerd.cri,
+      pid: containerd.pid,
+      scratch: join(containerd.folder, 'scratch'),
+      rest: () => Promise.resolve(),
+    });
+  }
+
+  static async start({ pool, rehearse = true }: PairOptions): Promise<BenchPair> {
+    await using started = new AsyncDisposableStack();
+    const images = await freeFolder('images');
+    started.defer(() => removeFolder(images));
+    const registry = started.use(await TestRegistry.start());
+    const network = started.use(await TestNetwork.create());
+    const name = 'kelyfos/busybox:test';
+    await registry.push((await buildBusyboxImage(images)).folder, name);
+    const containerd = started.use(await TestContainerd.start({ network }));
+    const config = {
+      // What it writes when it serves pods in earnest.
+      log: { level: 'info' },
+      vm: { classes: { default: { pool, rehearse } } },
+    };
+    const daemon = started.use(await TestDaemon.start({ registry, network, accelerator: 'auto', config }));
+    const image = `${registry.host}/${name}`;
+    for (const { cri } of [daemon, containerd]) await cri.call('PullImage', { image: { image } });
+    return new BenchPair({ daemon, containerd, registry, image }, started.move());
+  }
+
+  get both(): readonly [own: Subject, peer: Subject] {
+    return [this.own, this.peer];
+  }
+
+  /** For whoever has to find out why something failed. */
+  async dump(): Promise<string> {
+    return this.#daemon.dump();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#started.disposeAsync();
+  }
+}
