@@ -93,6 +93,8 @@ export class ControlPlane implements AsyncDisposable {
       '--service-account-issuer=https://kubernetes.default.svc',
       '--service-cluster-ip-range=198.51.100.0/24',
       `--token-auth-file=${join(this.#folder, 'tokens.csv')}`,
+      // Its name means nothing to the resolver.
+      '--kubelet-preferred-address-types=InternalIP',
       '--authorization-mode=AlwaysAllow',
       // There is no controller that would make the default service accounts.
       '--disable-admission-plugins=ServiceAccount',

@@ -61,7 +61,6 @@ export class TestKubelet implements AsyncDisposable {
       authorization: { mode: 'AlwaysAllow' },
       failSwapOn: false,
       failCgroupV1: false,
-      localStorageCapacityIsolation: false,
       enforceNodeAllocatable: ['pods'],
       // Static pods are looked for that often.
       fileCheckFrequency: '2s',

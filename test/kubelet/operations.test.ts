@@ -39,7 +39,7 @@ test('limits of a pod hold in its guest, and a container that takes too much is 
     restartPolicy: 'Never',
     containers: [
       { ...sleeps, resources: { requests: { cpu: '100m' }, limits: { memory: '48Mi', cpu: '500m' } } },
-      script('greedy', 'head -c 100m /dev/zero | tail -c 50m | wc -c', { resources: { limits: { memory: '20Mi' } } }),
+      { name: 'greedy', command: ['tail', '/dev/zero'], resources: { limits: { memory: '20Mi' } } },
     ],
   });
   const pod = await cluster.waitForPod(
