@@ -16,6 +16,12 @@ const apiServer = 'https://127.0.0.1:6443';
 const startTimeoutMs = 120_000;
 const kubectlTimeoutMs = 120_000;
 
+export interface Ended {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly exitCode: number;
+}
+
 /** etcd and kube-apiserver: pods are bound to the node by hand, so nothing else is needed. For a private host: its ports are fixed. */
 export class ControlPlane implements AsyncDisposable {
   /** For kubelet and kubectl; may do everything. */
@@ -101,11 +107,8 @@ export class ControlPlane implements AsyncDisposable {
       '--allow-privileged',
     ]);
     for (const deadline = Date.now() + startTimeoutMs; ;) {
-      const ready = await execa(join(kubernetesFolder, 'kubectl'), this.#arguments(['get', '--raw=/readyz']), {
-        reject: false,
-        timeout: kubectlTimeoutMs,
-      });
-      if (!ready.failed) return;
+      const ready = await this.tryKubectl(['get', '--raw=/readyz']);
+      if (ready.exitCode === 0) return;
       if (process.exit !== undefined || Date.now() > deadline)
         throw new Error(`kube-apiserver is not ready: ${ready.stderr}\n${(await process.log()).slice(-4000)}`);
       await delay(100);
@@ -118,11 +121,26 @@ export class ControlPlane implements AsyncDisposable {
 
   /** Runs kubectl; its standard output. Rejects when it fails. */
   async kubectl(args: readonly string[], input?: string): Promise<string> {
-    const result = await execa(join(kubernetesFolder, 'kubectl'), this.#arguments(args), {
+    return (await this.#run(args, input, true)).stdout;
+  }
+
+  /** Runs kubectl, also when it fails. */
+  async tryKubectl(args: readonly string[], input?: string): Promise<Ended> {
+    const { stdout, stderr, exitCode = -1 } = await this.#run(args, input, false);
+    return { stdout, stderr, exitCode };
+  }
+
+  async #run(
+    args: readonly string[],
+    input: string | undefined,
+    reject: boolean,
+  ): Promise<{ readonly stdout: string; readonly stderr: string; readonly exitCode?: number }> {
+    return execa(join(kubernetesFolder, 'kubectl'), this.#arguments(args), {
       timeout: kubectlTimeoutMs,
+      reject,
+      stripFinalNewline: false,
       ...(input === undefined ? { stdin: 'ignore' } : { input }),
     });
-    return result.stdout;
   }
 
   /** A kubectl that goes on running. */

@@ -52,7 +52,7 @@ export class TestKubelet implements AsyncDisposable {
     const config = {
       apiVersion: 'kubelet.config.k8s.io/v1beta1',
       kind: 'KubeletConfiguration',
-      address: '127.0.0.1',
+      address: nodeAddress,
       readOnlyPort,
       containerRuntimeEndpoint: this.#options.runtime,
       staticPodPath: join(this.folder, 'manifests'),
@@ -96,7 +96,7 @@ export class TestKubelet implements AsyncDisposable {
     );
     this.#process = process;
     for (const deadline = Date.now() + startTimeoutMs; ;) {
-      const healthy = await fetch(`http://127.0.0.1:${String(readOnlyPort)}/pods`).then(
+      const healthy = await fetch(`http://${nodeAddress}:${String(readOnlyPort)}/pods`).then(
         (response) => response.ok,
         () => false,
       );
@@ -122,7 +122,7 @@ export class TestKubelet implements AsyncDisposable {
 
   /** An answer of its read-only port. */
   async get(path: string): Promise<unknown> {
-    const response = await fetch(`http://127.0.0.1:${String(readOnlyPort)}${path}`);
+    const response = await fetch(`http://${nodeAddress}:${String(readOnlyPort)}${path}`);
     if (!response.ok) throw new Error(`kubelet: ${path}: ${String(response.status)} ${await response.text()}`);
     return response.json();
   }
