@@ -10,9 +10,13 @@ let cluster: TestCluster;
 beforeAll(async () => {
   cluster = await TestCluster.start();
   await cluster.createPod('streams', {
+    restartPolicy: 'Never',
     containers: [
       script('main', 'httpd -f -p 127.0.0.1:8080 -h /www'),
-      script('echo', 'while read -r line; do echo "heard $line"; done; echo bye', { stdin: true }),
+      script('echo', 'while read -r line; do echo "heard $line"; done; echo bye', {
+        stdin: true,
+        stdinOnce: true,
+      }),
     ],
   });
   await cluster.waitReady('streams');
@@ -45,9 +49,9 @@ test('kubectl cp: a file there and back', async () => {
   }
 });
 
-test('kubectl attach: what is said after it, and standard input', async () => {
+test('kubectl attach: standard input to its end, and all that is said', async () => {
   const ended = await cluster.plane.tryKubectl(['attach', '-i', 'streams', '-c', 'echo'], 'one\ntwo\n');
-  expect(ended.stdout).toContain('heard one\nheard two\n');
+  expect(ended.stdout).toContain('heard one\nheard two\nbye\n');
 });
 
 test('kubectl port-forward: a listener on the loopback of the guest', async () => {
