@@ -10,7 +10,7 @@ export default {
   rootDir: '.',
   roots: ['<rootDir>/src', '<rootDir>/scripts', '<rootDir>/test', '<rootDir>/guest/image'],
   testMatch: ['**/*.test.ts'],
-  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/integration/'],
+  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/integration/', '<rootDir>/test/kubelet/'],
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
   transform,
