@@ -12,7 +12,7 @@ export function containerStatus({
     const container = containers.get(needContainer(containers, request.container_id));
     return {
       status: shapeContainerStatus(container),
-      info: request.verbose ? verboseInfo({ info: containerInfo(container) }) : {},
+      info: request.verbose ? verboseInfo({ info: containerInfo(container, containers.traces(container.id)) }) : {},
     };
   };
 }

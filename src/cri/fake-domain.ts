@@ -181,7 +181,6 @@ export class FakeDomain {
         machineId: '0'.repeat(32),
         pid: 4242,
         netns: '/run/netns/fake',
-        trace: [{ name: 'claim', ms: 6 }],
       });
       return id;
     },
@@ -209,6 +208,14 @@ export class FakeDomain {
       return { ...sandbox };
     },
     list: () => [...this.#sandboxes.values()].map((sandbox) => ({ ...sandbox })),
+    traces: () => [
+      {
+        request: 'RunPodSandbox',
+        startedAt: 1_700_000_000_000_000_000n,
+        ms: 7,
+        steps: [{ name: 'claim', startMs: 0.5, ms: 6, depth: 0 }],
+      },
+    ],
     resolve: (prefix: string) => this.#resolve<SandboxId>(this.#sandboxes, prefix, 'pod sandbox'),
     portForward: (_id, port, stream, signal) => this.listener(port, stream, signal),
   };
@@ -240,7 +247,6 @@ export class FakeDomain {
         stopSignal: config.stopSignal ?? 15,
         pid: 0,
         resources: config.resources,
-        trace: [],
       });
       return id;
     },
@@ -266,6 +272,7 @@ export class FakeDomain {
     },
     get: (id: string): Container => ({ ...this.#container(id) }),
     list: () => [...this.#containers.values()].map((container) => ({ ...container })),
+    traces: () => [{ request: 'CreateContainer', startedAt: 1_700_000_000_010_000_000n, ms: 3, steps: [] }],
     resolve: (prefix: string) => this.#resolve<ContainerId>(this.#containers, prefix, 'container'),
     reopenLog: async (id: ContainerId): Promise<void> => {
       if (this.#container(id).state !== 'running')

@@ -13,7 +13,7 @@ export function podSandboxStatus({
     const sandbox = sandboxes.get(needSandbox(sandboxes, request.pod_sandbox_id));
     return {
       status: shapeSandboxStatus(sandbox),
-      info: request.verbose ? verboseInfo({ info: sandboxInfo(sandbox) }) : {},
+      info: request.verbose ? verboseInfo({ info: sandboxInfo(sandbox, sandboxes.traces(sandbox.id)) }) : {},
     };
   };
 }

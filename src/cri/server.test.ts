@@ -170,7 +170,14 @@ describe('pod sandboxes', () => {
     expect(JSON.parse((info as { info: string }).info)).toMatchObject({
       pid: 4242,
       vm: { origin: 'pool' },
-      startup: [{ name: 'claim' }],
+      startup: [
+        {
+          request: 'RunPodSandbox',
+          startedAt: '1700000000000000000',
+          ms: 7,
+          steps: [{ name: 'claim', startMs: 0.5, ms: 6, depth: 0 }],
+        },
+      ],
     });
   });
 

@@ -1,4 +1,5 @@
 import type { Container, ContainerState } from '../podsandbox/model.ts';
+import type { RequestTrace } from '../podsandbox/trace-model.ts';
 import type { Outgoing } from './call.ts';
 import type * as cri from './gen/cri-types.ts';
 import { shapeMount } from './parse-mounts.ts';
@@ -79,13 +80,16 @@ export function shapeContainerStatus(container: Container): Outgoing<cri.Contain
 }
 
 /** For people: what crictl inspect shows besides the status. */
-export function containerInfo(container: Container): Readonly<Record<string, unknown>> {
+export function containerInfo(
+  container: Container,
+  traces: readonly RequestTrace[],
+): Readonly<Record<string, unknown>> {
   return {
     sandboxID: container.sandboxId,
     // Of the guest: there is no process of the container on the host.
     pid: container.pid,
     runtimeType: 'kelyfos',
-    startup: container.trace,
+    startup: traces,
     config: container.config,
   };
 }

@@ -1,4 +1,5 @@
 import type { Sandbox, SandboxState } from '../podsandbox/model.ts';
+import type { RequestTrace } from '../podsandbox/trace-model.ts';
 import type { Outgoing } from './call.ts';
 import type * as cri from './gen/cri-types.ts';
 import { shapeNamespaces } from './parse-namespaces.ts';
@@ -35,7 +36,7 @@ export function shapeSandboxStatus(sandbox: Sandbox): Outgoing<cri.PodSandboxSta
 }
 
 /** For people: what crictl inspectp shows besides the status. */
-export function sandboxInfo(sandbox: Sandbox): Readonly<Record<string, unknown>> {
+export function sandboxInfo(sandbox: Sandbox, traces: readonly RequestTrace[]): Readonly<Record<string, unknown>> {
   return {
     pid: sandbox.pid,
     runtimeHandler: sandbox.runtimeHandler,
@@ -47,7 +48,7 @@ export function sandboxInfo(sandbox: Sandbox): Readonly<Record<string, unknown>>
       machineId: sandbox.machineId,
       networkNamespace: sandbox.netns,
     },
-    startup: sandbox.trace,
+    startup: traces,
     config: sandbox.config,
   };
 }

@@ -50,7 +50,7 @@ export interface PodNetworksState {
   readonly configuration?: unknown;
 }
 
-const NO_TRACE: StepTrace = { step: (_name, work) => work() };
+const NO_TRACE: StepTrace = { step: (_name, work) => work(NO_TRACE) };
 /** The path of a default tap: what needs no command. */
 const DEFAULT_MTU = 1500;
 
@@ -195,8 +195,11 @@ export class CniPodNetworks {
   }
 
   async #connect(request: AttachRequest, result: CniResult, trace: StepTrace): Promise<AttachedNetwork> {
-    return trace.step('network join', async () => {
-      const [network] = await Promise.all([readNamespace(request.netns), joinTap(request.netns, POD_INTERFACE)]);
+    return trace.step('network join', async (parts) => {
+      const [network] = await Promise.all([
+        parts.step('read interfaces', () => readNamespace(request.netns)),
+        parts.step('join tap', () => joinTap(request.netns, POD_INTERFACE)),
+      ]);
       const joined = network.interfaces.find((each) => each.name === POD_INTERFACE);
       if (joined === undefined) {
         throw new AppError(

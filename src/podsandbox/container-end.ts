@@ -25,8 +25,11 @@ export class ContainerEnd {
     this.#log = log;
   }
 
-  /** Begins, or after a restart goes on, to carry the container's output; its exit is recorded after the last byte. */
-  watch(entry: ContainerEntry, logPath: string | undefined): void {
+  /**
+   * Begins, or after a restart goes on, to carry the container's output; its exit is recorded after the last byte.
+   * `firstLine`: called once the first of it is in the log file.
+   */
+  watch(entry: ContainerEntry, logPath: string | undefined, firstLine?: () => void): void {
     const { id, sandboxId } = entry.record;
     const source = entry.sandbox.vm?.agent;
     if (source === undefined) return;
@@ -37,6 +40,7 @@ export class ContainerEnd {
       checkpoint: this.#records.checkpoints.get(id) ?? outputStart,
       save: (checkpoint) => this.#records.checkpoints.put(id, checkpoint),
       onExit: (exit) => this.#exited(entry, exit),
+      firstLine,
       log: this.#log.child({ containerId: id, sandboxId }),
     });
   }

@@ -21,7 +21,9 @@ import type { ContainerRecord } from './records.ts';
 import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
 import { signalNumber, sigkill } from './signals.ts';
 import { absoluteLogPath, containerSnapshot, isVisible } from './snapshots.ts';
-import { Trace } from './trace.ts';
+import type { TraceBook } from './trace-book.ts';
+import type { RequestTrace } from './trace-model.ts';
+import { containerSubject } from './trace-subject.ts';
 import { bindVolumes, unbindVolumes } from './volumes.ts';
 
 export interface ContainerServiceOptions {
@@ -33,6 +35,7 @@ export interface ContainerServiceOptions {
   readonly end: ContainerEnd;
   /** One lock per sandbox id, shared with the sandbox service. */
   readonly locks: KeyedMutex;
+  readonly traces: TraceBook;
   readonly log: Log;
 }
 
@@ -72,7 +75,7 @@ export class ContainerService implements Containers {
   }
 
   start(id: ContainerId, signal: AbortSignal): Promise<void> {
-    const { registry, locks, end } = this.#options;
+    const { registry, locks, end, traces } = this.#options;
     const entry = registry.container(id);
     return locks.run(entry.record.sandboxId, async () => {
       const { phase } = registry.container(id).record;
@@ -80,29 +83,34 @@ export class ContainerService implements Containers {
         throw new AppError('failed-precondition', `container "${id}" is ${phase}, only a created one can be started`);
       const vm = readyVm(entry.sandbox);
       if (signal.aborted) throw abortError(signal, `start container "${id}"`);
-      const trace = new Trace();
+      const open = traces.begin('StartContainer', containerSubject(id, entry.sandbox.record, entry.record.config));
+      const { trace } = open;
+      const watch = (): void => {
+        end.watch(entry, absoluteLogPath(entry), () => {
+          open.reached('first log line');
+        });
+      };
       try {
         // Without the caller's signal: once asked, the guest starts the program whether anybody waits or not.
         const startedAt = await trace.step('start in guest', () => vm.agent.startContainer(id));
-        await registry.updateContainer(id, {
-          phase: 'running',
-          startedAt,
-          trace: [...entry.record.trace, ...trace.steps],
-        });
+        await trace.step('record running', () => registry.updateContainer(id, { phase: 'running', startedAt }));
       } catch (error) {
         const failure = wrap(error, `start container "${entry.record.config.metadata.name}"`);
         if (error instanceof AppError && refusals.has(error.kind)) {
           await end.startFailed(entry, messageOf(error));
+          open.end(failure);
           throw failure;
         }
         // Cut off: the program may run. It is shown as running, so that its output, its exit and StopContainer reach it.
-        end.watch(entry, absoluteLogPath(entry));
+        watch();
         await registry.updateContainer(id, { phase: 'running', startedAt: nowNs() });
+        open.end(failure);
         throw failure;
       }
-      end.watch(entry, absoluteLogPath(entry));
+      watch();
       // Who has started a container may look into its log.
-      await entry.pump?.opened();
+      await trace.step('open log', async () => entry.pump?.opened());
+      open.end();
     });
   }
 
@@ -160,6 +168,10 @@ export class ContainerService implements Containers {
 
   resolve(prefix: string): ContainerId | undefined {
     return this.#options.registry.resolveContainer(prefix);
+  }
+
+  traces(id: ContainerId): readonly RequestTrace[] {
+    return this.#options.traces.of(id);
   }
 
   async reopenLog(id: ContainerId): Promise<void> {
@@ -225,9 +237,10 @@ export class ContainerService implements Containers {
     config: ContainerConfig,
     signal: AbortSignal,
   ): Promise<ContainerId> {
-    const { registry, binder, images } = this.#options;
+    const { registry, binder, images, traces } = this.#options;
     const id = newContainerId();
-    const trace = new Trace();
+    const open = traces.begin('CreateContainer', containerSubject(id, sandbox.record, config));
+    const { trace } = open;
     const cleanup = new CleanupStack();
     try {
       cleanup.defer('record', () => registry.removeContainer(id));
@@ -236,7 +249,7 @@ export class ContainerService implements Containers {
         registry.addContainer(newRecord(id, sandbox, image, config, stopSignal)),
       );
       const effective = await injectCdiDevices(config, this.#options.cdiFolders);
-      const devices = await resolveDevices(effective.devices);
+      const devices = await trace.step('resolve devices', () => resolveDevices(effective.devices));
       let inGuest = false;
       // A guest that may still have it mounted keeps its disk: another image in its place would be read as this one.
       cleanup.defer('disks', async () => {
@@ -272,14 +285,16 @@ export class ContainerService implements Containers {
       inGuest = true;
       const { pid, user } = await trace.step('create in guest', () => vm.agent.createContainer(spec, signal));
       if (signal.aborted) throw abortError(signal, 'create container');
-      await registry.updateContainer(id, {
-        phase: 'created',
-        createdAt: nowNs(),
-        guestPid: pid,
-        user: { uid: user?.uid ?? 0, gid: user?.gid ?? 0, supplementalGroups: user?.additionalGids ?? [] },
-        trace: trace.steps,
-      });
+      await trace.step('record created', () =>
+        registry.updateContainer(id, {
+          phase: 'created',
+          createdAt: nowNs(),
+          guestPid: pid,
+          user: { uid: user?.uid ?? 0, gid: user?.gid ?? 0, supplementalGroups: user?.additionalGids ?? [] },
+        }),
+      );
       cleanup.commit();
+      open.end();
       return id;
     } catch (error) {
       const failure = imageVolumeFailure(error) ?? wrap(error, `create container "${config.metadata.name}"`);
@@ -290,6 +305,7 @@ export class ContainerService implements Containers {
           'a container that failed to be created could not be cleaned up',
         );
       });
+      open.end(failure);
       throw failure;
     }
   }
@@ -378,6 +394,5 @@ function newRecord(
     user: { uid: 0, gid: 0, supplementalGroups: [] },
     stopSignal,
     guestPid: 0,
-    trace: [],
   };
 }

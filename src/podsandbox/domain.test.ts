@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { AppError } from '../platform/errors.ts';
+import { untraced } from '../vm/step-trace.ts';
 import { containerConfig, DomainFixture, never, podNamespaces, until } from './fakes/domain-fixture.ts';
 
 let node: DomainFixture;
@@ -289,7 +290,7 @@ describe('recovery', () => {
   });
 
   test('what no record owns is deleted', async () => {
-    await node.vms.claim({ className: 'default' }, { step: (_name, work) => work() }, never);
+    await node.vms.claim({ className: 'default' }, untraced, never);
     const { id } = await node.runPod();
     await node.restart();
     expect(node.vms.alive.map((vm) => vm.id)).toEqual([node.domain.sandboxes.get(id).vmId]);

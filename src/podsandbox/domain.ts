@@ -13,6 +13,8 @@ import { SandboxEnd } from './sandbox-end.ts';
 import { PodSandboxService } from './sandbox-service.ts';
 import { containerSnapshot, isVisible, sandboxSnapshot } from './snapshots.ts';
 import { StatsService } from './stats-service.ts';
+import { TraceBook } from './trace-book.ts';
+import type { TraceSink } from './trace-model.ts';
 
 export interface DomainOptions {
   readonly store: Store;
@@ -24,6 +26,8 @@ export interface DomainOptions {
   /** VM class of each runtime handler. */
   readonly handlers: ReadonlyMap<string, { readonly className: string }>;
   readonly defaultHandler: string;
+  /** Where traces go besides; nowhere without. */
+  readonly traceSink?: TraceSink | undefined;
   readonly log: Log;
 }
 
@@ -47,7 +51,11 @@ export function createDomain(options: DomainOptions): Domain {
   const registry = new Registry(records, log, (type, id, entry) => {
     const containers = [...entry.containers].filter(isVisible).map(containerSnapshot);
     events.publish({ type, id, at: nowNs(), sandbox: sandboxSnapshot(entry), containers });
+    if (type === 'deleted') traces.forget(id);
   });
+  const exists = (id: string): boolean =>
+    registry.findSandbox(id) !== undefined || registry.findContainer(id) !== undefined;
+  const traces = new TraceBook(records.traces, options.traceSink, exists, log);
   const locks = new KeyedMutex();
   const containerEnd = new ContainerEnd(registry, records, log);
   const sandboxEnd = new SandboxEnd(registry, vms, networks, containerEnd, log);
@@ -58,15 +66,21 @@ export function createDomain(options: DomainOptions): Domain {
       networks,
       end: sandboxEnd,
       locks,
+      traces,
       handlers,
       defaultHandler,
       log,
     }),
-    containers: new ContainerService({ registry, images, binder, cdiFolders, end: containerEnd, locks, log }),
+    containers: new ContainerService({ registry, images, binder, cdiFolders, end: containerEnd, locks, traces, log }),
     resources: new ResourceService(registry, locks),
     stats: new StatsService(registry, log),
     events,
-    recover: () => recover({ registry, vms, networks, containers: containerEnd, sandboxes: sandboxEnd, locks, log }),
+    recover: async () => {
+      const parts = { registry, vms, networks, containers: containerEnd, sandboxes: sandboxEnd, locks, log };
+      const report = await recover(parts);
+      traces.load();
+      return report;
+    },
     close: async () => {
       await Promise.all(registry.containers().map(async ({ pump }) => pump?.stop()));
     },

@@ -5,6 +5,7 @@
 import type { Duplex, Readable, Writable } from 'node:stream';
 import type { ContainerId, SandboxId } from './ids.ts';
 import type { PortMapping } from './ports.ts';
+import type { RequestTrace } from './trace-model.ts';
 
 export type StringMap = Readonly<Record<string, string>>;
 
@@ -55,11 +56,6 @@ export interface SandboxConfig {
 
 export type SandboxState = 'ready' | 'notready';
 
-export interface TraceStep {
-  readonly name: string;
-  readonly ms: number;
-}
-
 /** A snapshot; the service hands out fresh ones. */
 export interface Sandbox {
   readonly id: SandboxId;
@@ -80,8 +76,6 @@ export interface Sandbox {
   /** Of QEMU, 0 when there is none. */
   readonly pid: number;
   readonly netns: string;
-  /** Where the time of RunPodSandbox went. */
-  readonly trace: readonly TraceStep[];
 }
 
 // ------------------------------------------------------------------ container
@@ -220,7 +214,6 @@ export interface Container {
   /** In the guest; 0 unless running. */
   readonly pid: number;
   readonly resources: LinuxResources | undefined;
-  readonly trace: readonly TraceStep[];
 }
 
 /** Of a pod as a whole: what its containers have together, and what the pod takes beside them. */
@@ -267,6 +260,8 @@ export interface PodSandboxes {
   remove(id: string): Promise<void>;
   get(id: string): Sandbox;
   list(): readonly Sandbox[];
+  /** Where the time of RunPodSandbox went; empty when that is not known. */
+  traces(id: SandboxId): readonly RequestTrace[];
   /** The whole id that starts with `prefix`; undefined when there is none, `invalid` when there are several. */
   resolve(prefix: string): SandboxId | undefined;
   /**
@@ -286,6 +281,8 @@ export interface Containers {
   remove(id: string): Promise<void>;
   get(id: string): Container;
   list(): readonly Container[];
+  /** The same of CreateContainer and StartContainer, as far as they have happened. */
+  traces(id: ContainerId): readonly RequestTrace[];
   resolve(prefix: string): ContainerId | undefined;
   /** failed-precondition unless running. */
   reopenLog(id: ContainerId): Promise<void>;

@@ -38,6 +38,8 @@ export interface OutputPumpOptions {
   readonly save: (checkpoint: OutputCheckpoint) => Promise<void>;
   /** The container has ended and all its output is in the file. */
   readonly onExit: (exit: Exit) => Promise<void>;
+  /** The first bytes of all are in the log file. */
+  readonly firstLine?: (() => void) | undefined;
   readonly log: Log;
 }
 
@@ -71,6 +73,7 @@ export class OutputPump implements OutputTaps {
   /** All writing happens in this chain, one step after the other. */
   #writing: Promise<void> = Promise.resolve();
   #flushScheduled = false;
+  #firstLineTold = false;
   #acks: AckQueue | undefined;
   readonly #taps = new Set<OutputTap>();
   /** No more output will come. */
@@ -235,6 +238,7 @@ export class OutputPump implements OutputTaps {
       const before = this.#file?.position.size ?? 0;
       try {
         await this.#file?.append(bytes);
+        this.#tellFirstLine(before);
         if (this.#file !== undefined) await this.#options.save(this.#checkpoint(sequence, pending));
         this.#written = sequence;
         this.#writtenPending = pending;
@@ -254,6 +258,13 @@ export class OutputPump implements OutputTaps {
         await this.#pause(troubleMs);
       }
     }
+  }
+
+  /** Once: whatever comes later is no longer at the begin of the file. */
+  #tellFirstLine(sizeBefore: number): void {
+    if (this.#firstLineTold || (this.#file?.position.size ?? 0) === sizeBefore) return;
+    this.#firstLineTold = true;
+    this.#options.firstLine?.();
   }
 
   #checkpoint(sequence: bigint, pending: PendingLines): OutputCheckpoint {

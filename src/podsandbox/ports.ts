@@ -168,9 +168,9 @@ export interface VolumeBinder {
   bind(vm: Pick<Vm, 'pid'>, binding: VolumeBinding): Promise<void>;
 }
 
-/** Named steps with their durations, for "where the time went". */
+/** Named steps with their durations, for "where the time went". Parts of a step go into the trace it is given. */
 export interface StepTrace {
-  step<T>(name: string, work: () => Promise<T>): Promise<T>;
+  step<T>(name: string, work: (parts: StepTrace) => Promise<T>): Promise<T>;
 }
 
 // ------------------------------------------------------------------ network

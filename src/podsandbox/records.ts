@@ -1,12 +1,13 @@
 /**
  * What the daemon knows about pods when it starts again. One record per sandbox and per container,
- * and one output checkpoint per container, which changes much more often.
+ * one output checkpoint per container, which changes much more often, and what is known of their making.
  */
 import { z } from 'zod';
 import type { Store, Table } from '../store/store.ts';
 import type { ContainerId, SandboxId } from './ids.ts';
-import type { ContainerConfig, LinuxResources, SandboxConfig, SandboxResources, TraceStep } from './model.ts';
+import type { ContainerConfig, LinuxResources, SandboxConfig, SandboxResources } from './model.ts';
 import type { OutputCheckpoint } from './output-pump.ts';
+import type { RequestTrace } from './trace-model.ts';
 
 /**
  * creating: RunPodSandbox has not returned; recovery undoes it.
@@ -28,7 +29,6 @@ export interface SandboxRecord extends SandboxResources {
   readonly machineId: string;
   readonly netns: string;
   readonly ips: readonly string[];
-  readonly trace: readonly TraceStep[];
 }
 
 /**
@@ -63,7 +63,6 @@ export interface ContainerRecord {
   readonly user: { readonly uid: number; readonly gid: number; readonly supplementalGroups: readonly number[] };
   readonly stopSignal: number;
   readonly guestPid: number;
-  readonly trace: readonly TraceStep[];
 }
 
 const id = z.string().regex(/^[0-9a-f]{64}$/);
@@ -94,10 +93,21 @@ const checkpointSchema = z
   })
   .transform((checkpoint): OutputCheckpoint => ({ ...checkpoint, position: checkpoint.position }));
 
+const tracesSchema = z.array(
+  z.object({
+    request: z.enum(['RunPodSandbox', 'CreateContainer', 'StartContainer']),
+    startedAt: z.bigint(),
+    ms: z.number(),
+    steps: z.array(z.object({ name: z.string(), startMs: z.number(), ms: z.number(), depth: z.number() })),
+  }),
+);
+
 export interface Records {
   readonly sandboxes: Table<SandboxRecord>;
   readonly containers: Table<ContainerRecord>;
   readonly checkpoints: Table<OutputCheckpoint>;
+  /** By the id of the sandbox or container. */
+  readonly traces: Table<readonly RequestTrace[]>;
 }
 
 export function openRecords(store: Store): Records {
@@ -107,5 +117,6 @@ export function openRecords(store: Store): Records {
       parse: (value) => containerShape.parse(value) as unknown as ContainerRecord,
     }),
     checkpoints: store.table('checkpoints', 1, checkpointSchema),
+    traces: store.table('traces', 1, tracesSchema),
   };
 }

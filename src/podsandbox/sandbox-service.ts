@@ -14,7 +14,9 @@ import type { PodNetworkRequest, PodNetworks, VmProvider, VmRequest } from './po
 import type { Registry, SandboxEntry } from './registry.ts';
 import type { SandboxEnd } from './sandbox-end.ts';
 import { isVisible, sandboxSnapshot } from './snapshots.ts';
-import { Trace } from './trace.ts';
+import type { TraceBook } from './trace-book.ts';
+import { sandboxSubject } from './trace-subject.ts';
+import type { RequestTrace } from './trace-model.ts';
 
 export interface SandboxServiceOptions {
   readonly registry: Registry;
@@ -23,6 +25,7 @@ export interface SandboxServiceOptions {
   readonly end: SandboxEnd;
   /** One lock per sandbox id, shared with the container service. */
   readonly locks: KeyedMutex;
+  readonly traces: TraceBook;
   /** VM class of each runtime handler. */
   readonly handlers: ReadonlyMap<string, { readonly className: string }>;
   readonly defaultHandler: string;
@@ -79,6 +82,10 @@ export class PodSandboxService implements PodSandboxes {
     return this.#options.registry.sandboxes().filter(isVisible).map(sandboxSnapshot);
   }
 
+  traces(id: SandboxId): readonly RequestTrace[] {
+    return this.#options.traces.of(id);
+  }
+
   async portForward(id: SandboxId, port: number, stream: Duplex, signal: AbortSignal): Promise<void> {
     const { record, vm } = this.#options.registry.sandbox(id);
     if (record.phase !== 'ready' || vm === undefined)
@@ -96,23 +103,28 @@ export class PodSandboxService implements PodSandboxes {
     request: VmRequest,
     signal: AbortSignal,
   ): Promise<SandboxId> {
-    const { registry, vms, networks, end, locks, log } = this.#options;
+    const { registry, vms, networks, end, locks, traces, log } = this.#options;
     const id = newSandboxId();
-    const trace = new Trace();
+    const open = traces.begin('RunPodSandbox', sandboxSubject(id, config));
+    const { trace } = open;
     const cleanup = new CleanupStack();
     let entry: SandboxEntry | undefined;
     try {
       cleanup.defer('record', () => registry.removeSandbox(id));
       entry = await trace.step('record intent', () => registry.addSandbox(newRecord(id, config, runtimeHandler)));
       const { machineId } = entry.record;
-      const vm = await trace.step('claim', () => vms.claim(request, trace, signal));
+      const vm = await trace.step('claim', (parts) => vms.claim(request, parts, signal));
       cleanup.defer('virtual machine', () => vm.destroy());
       entry.vm = vm;
-      await registry.updateSandbox(id, { vmId: vm.id, vmOrigin: vm.origin, netns: vm.netns });
+      open.note('kelyfos.vm.id', vm.id);
+      open.note('kelyfos.vm.origin', vm.origin);
+      await trace.step('record vm', () =>
+        registry.updateSandbox(id, { vmId: vm.id, vmOrigin: vm.origin, netns: vm.netns }),
+      );
       cleanup.defer('network', () => networks.detach(id, vm.netns));
       // Both have ended before either is undone.
       const [attached, joined] = await Promise.allSettled([
-        trace.step('network', () => networks.attach(networkRequest(id, vm.netns, config), signal, trace)),
+        trace.step('network', (parts) => networks.attach(networkRequest(id, vm.netns, config), signal, parts)),
         trace.step('cgroup', () => vm.joinCgroup(config.cgroupParent)),
       ]);
       if (attached.status === 'rejected') throw attached.reason;
@@ -130,10 +142,13 @@ export class PodSandboxService implements PodSandboxes {
           signal,
         ),
       );
-      await alignClock(vm.agent, clockNs, log.child({ sandboxId: id }), signal);
+      await trace.step('align clock', () => alignClock(vm.agent, clockNs, log.child({ sandboxId: id }), signal));
       if (signal.aborted) throw abortError(signal, 'run pod sandbox');
-      await registry.updateSandbox(id, { phase: 'ready', createdAt: nowNs(), ips: network.ips, trace: trace.steps });
+      await trace.step('record ready', () =>
+        registry.updateSandbox(id, { phase: 'ready', createdAt: nowNs(), ips: network.ips }),
+      );
       cleanup.commit();
+      open.end();
       end.watch(entry, (work) => locks.run(id, work));
       return id;
     } catch (error) {
@@ -152,6 +167,7 @@ export class PodSandboxService implements PodSandboxes {
         if (registry.findSandbox(id) === undefined) await registry.addSandbox(record);
         else await registry.updateSandbox(id, record);
       }
+      open.end(failure);
       throw failure;
     }
   }
@@ -191,7 +207,6 @@ function newRecord(id: SandboxId, config: SandboxConfig, runtimeHandler: string)
     machineId: randomBytes(16).toString('hex'),
     netns: '',
     ips: [],
-    trace: [],
   };
 }
 

@@ -9,8 +9,7 @@ export function isVisible({ record }: SandboxEntry | ContainerEntry): boolean {
 
 /** What others see of a sandbox, as it is right now. */
 export function sandboxSnapshot(entry: SandboxEntry): Sandbox {
-  const { id, config, runtimeHandler, createdAt, phase, reason, ips, vmId, vmOrigin, machineId, netns, trace } =
-    entry.record;
+  const { id, config, runtimeHandler, createdAt, phase, reason, ips, vmId, vmOrigin, machineId, netns } = entry.record;
   const state = phase === 'ready' ? 'ready' : 'notready';
   return {
     id,
@@ -25,7 +24,6 @@ export function sandboxSnapshot(entry: SandboxEntry): Sandbox {
     machineId,
     netns,
     pid: entry.vm?.pid ?? 0,
-    trace,
   };
 }
 
@@ -33,7 +31,7 @@ export function sandboxSnapshot(entry: SandboxEntry): Sandbox {
 export function containerSnapshot(entry: ContainerEntry): Container {
   const { record } = entry;
   const { id, sandboxId, config, phase, createdAt, startedAt, finishedAt, exitCode, reason, message } = record;
-  const { imageId, imageRef, user, stopSignal, trace } = record;
+  const { imageId, imageRef, user, stopSignal } = record;
   return {
     id,
     sandboxId,
@@ -52,7 +50,6 @@ export function containerSnapshot(entry: ContainerEntry): Container {
     stopSignal,
     pid: phase === 'running' ? record.guestPid : 0,
     resources: record.resources,
-    trace,
   };
 }
 

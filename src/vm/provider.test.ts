@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import pino from 'pino';
-import { fixture, mebibyte, noTrace, smallClass, type Fixture } from './testing/fixture.ts';
+import { untraced } from './step-trace.ts';
+import { fixture, mebibyte, smallClass, type Fixture } from './testing/fixture.ts';
 import type { QemuVmProvider } from './provider.ts';
 import type { FakeAgent } from './testing/fake-host.ts';
 
@@ -28,7 +29,7 @@ async function filled(provider: QemuVmProvider<FakeAgent>): Promise<void> {
 
 test('a claim without pool is a clone, and the template is made once', async () => {
   const provider = on.provider([smallClass]);
-  const vms = await Promise.all([1, 2, 3].map(() => provider.claim(request, noTrace, signal)));
+  const vms = await Promise.all([1, 2, 3].map(() => provider.claim(request, untraced, signal)));
   expect(vms.map((vm) => vm.origin)).toEqual(['clone', 'clone', 'clone']);
   expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(1);
   expect([...on.memories.held.values()]).toEqual([{ sealed: true }]);
@@ -40,7 +41,7 @@ test('a claim takes a rehearsed, paused clone of the pool and resumes it', async
   await filled(provider);
   expect(on.guest.rehearsals).toBe(2);
   expect(on.hypervisor.running().map((machine) => machine.state)).toEqual(['paused']);
-  const vm = await provider.claim(request, noTrace, signal);
+  const vm = await provider.claim(request, untraced, signal);
   expect(vm.origin).toBe('pool');
   expect(on.hypervisor.running().some((machine) => machine.state === 'running')).toBe(true);
   await provider.stop();
@@ -59,13 +60,13 @@ test('a class without rehearsal has none', async () => {
 test('a vm is booted when no template can be made', async () => {
   const provider = on.provider([smallClass]);
   on.guest.warm = () => Promise.reject(new Error('the guest hangs'));
-  const vm = await provider.claim(request, noTrace, signal);
+  const vm = await provider.claim(request, untraced, signal);
   expect(vm.origin).toBe('cold');
   expect(on.memories.held.size).toBe(0);
   await vm.destroy();
   expect(on.host.netns.size).toBe(0);
   // The failure is remembered: the next claim does not wait for another attempt.
-  expect((await provider.claim(request, noTrace, signal)).origin).toBe('cold');
+  expect((await provider.claim(request, untraced, signal)).origin).toBe('cold');
   expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(1);
 });
 
@@ -74,11 +75,11 @@ test('a template that no clone starts from is made again', async () => {
   const restore = on.hypervisor.restore.bind(on.hypervisor);
   on.hypervisor.restore = () => Promise.reject(new Error('state does not load'));
   for (let clones = 0; clones < 3; clones++) {
-    expect((await provider.claim(request, noTrace, signal)).origin).toBe('cold');
+    expect((await provider.claim(request, untraced, signal)).origin).toBe('cold');
   }
   expect(on.memories.held.size).toBe(0);
   on.hypervisor.restore = restore;
-  expect((await provider.claim(request, noTrace, signal)).origin).toBe('clone');
+  expect((await provider.claim(request, untraced, signal)).origin).toBe('clone');
   expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(2);
 });
 
@@ -90,9 +91,9 @@ test('clones that fail are warned of once, and again only after one has worked',
     const restore = told.hypervisor.restore.bind(told.hypervisor);
     for (const incidents of [1, 2]) {
       told.hypervisor.restore = () => Promise.reject(new Error('state does not load'));
-      for (let clones = 0; clones < 3; clones++) await provider.claim(request, noTrace, signal);
+      for (let clones = 0; clones < 3; clones++) await provider.claim(request, untraced, signal);
       told.hypervisor.restore = restore;
-      expect((await provider.claim(request, noTrace, signal)).origin).toBe('clone');
+      expect((await provider.claim(request, untraced, signal)).origin).toBe('clone');
       expect(lines).toHaveLength(incidents);
     }
     expect(lines[0]).toContain('no clone for vm class small, booting a vm instead');
@@ -106,11 +107,11 @@ test('a template whose memory is gone is made again, with a warning', async () =
   const told = await fixture(pino({ level: 'warn' }, { write: (line: string) => lines.push(line) }));
   try {
     const provider = told.provider([smallClass]);
-    await provider.claim(request, noTrace, signal);
+    await provider.claim(request, untraced, signal);
     told.memories.held.clear();
-    expect((await provider.claim(request, noTrace, signal)).origin).toBe('clone');
+    expect((await provider.claim(request, untraced, signal)).origin).toBe('clone');
     expect(lines).toEqual([expect.stringMatching(/cannot be used and is made again: process \d+/)]);
-    await provider.claim(request, noTrace, signal);
+    await provider.claim(request, untraced, signal);
     expect(lines).toHaveLength(1);
   } finally {
     await told.host.remove();
@@ -119,18 +120,18 @@ test('a template whose memory is gone is made again, with a warning', async () =
 
 test('a pod that asks for more than its class gets a bigger vm', async () => {
   const provider = on.provider([smallClass]);
-  const vm = await provider.claim({ ...request, memoryBytes: 1024 * mebibyte }, noTrace, signal);
+  const vm = await provider.claim({ ...request, memoryBytes: 1024 * mebibyte }, untraced, signal);
   expect(vm.origin).toBe('cold');
-  expect((await provider.claim({ ...request, memoryBytes: 256 * mebibyte }, noTrace, signal)).origin).toBe('clone');
+  expect((await provider.claim({ ...request, memoryBytes: 256 * mebibyte }, untraced, signal)).origin).toBe('clone');
 });
 
 test('an unknown class is an error that names it', async () => {
-  await expect(on.provider([smallClass]).claim({ className: 'huge' }, noTrace, signal)).rejects.toThrow('huge');
+  await expect(on.provider([smallClass]).claim({ className: 'huge' }, untraced, signal)).rejects.toThrow('huge');
 });
 
 test('a later daemon adopts a vm and knows its disks', async () => {
   const provider = on.provider([smallClass]);
-  const vm = await provider.claim(request, noTrace, signal);
+  const vm = await provider.claim(request, untraced, signal);
   const image = join(on.host.folder, 'image');
   await writeFile(image, 'x');
   const serial = await vm.attachDisk(image, signal);
@@ -145,7 +146,7 @@ test('a later daemon adopts a vm and knows its disks', async () => {
 });
 
 test('adopting a vm that is gone removes what is left of it', async () => {
-  const vm = await on.provider([smallClass]).claim(request, noTrace, signal);
+  const vm = await on.provider([smallClass]).claim(request, untraced, signal);
   on.hypervisor.running()[0]?.die('killed');
   const later = on.restarted().provider([smallClass]);
   await expect(later.adopt(vm.id)).resolves.toBeUndefined();
@@ -155,32 +156,32 @@ test('adopting a vm that is gone removes what is left of it', async () => {
 });
 
 test('the sweep deletes what nobody owns, and only that', async () => {
-  const [kept, lost] = await Promise.all([1, 2].map(() => on.provider([smallClass]).claim(request, noTrace, signal)));
+  const [kept, lost] = await Promise.all([1, 2].map(() => on.provider([smallClass]).claim(request, untraced, signal)));
   const later = on.restarted();
   const provider = later.provider([smallClass]);
-  const own = await provider.claim(request, noTrace, signal);
+  const own = await provider.claim(request, untraced, signal);
   expect(await provider.sweep(new Set([kept!.id]))).toEqual([lost!.id]);
   expect([...on.host.netns].sort()).toEqual([kept!.id, own.id].sort());
   expect(await provider.sweep(new Set([kept!.id]))).toEqual([]);
 });
 
 test('a damaged record does not keep the sweep from removing a vm', async () => {
-  const vm = await on.provider([smallClass]).claim(request, noTrace, signal);
+  const vm = await on.provider([smallClass]).claim(request, untraced, signal);
   await writeFile(join(on.host.services.folders.state, 'vms', vm.id, 'vm.json'), '{');
   expect(await on.restarted().provider([smallClass]).sweep(new Set())).toContain(vm.id);
   expect(await readdir(join(on.host.services.folders.state, 'vms'))).toEqual([]);
 });
 
 test('a template survives the daemon; another guest image makes another one', async () => {
-  const vm = await on.provider([smallClass]).claim(request, noTrace, signal);
+  const vm = await on.provider([smallClass]).claim(request, untraced, signal);
   const later = on.restarted();
-  await later.provider([smallClass]).claim(request, noTrace, signal);
+  await later.provider([smallClass]).claim(request, untraced, signal);
   expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(1);
   on.hypervisor.version = 'fake 2';
   const upgraded = on.restarted().provider([smallClass]);
   await upgraded.start();
   expect(on.memories.held.size).toBe(0);
-  await upgraded.claim(request, noTrace, signal);
+  await upgraded.claim(request, untraced, signal);
   expect(on.hypervisor.modes.filter((mode) => mode === 'template')).toHaveLength(2);
   expect(on.memories.held.size).toBe(1);
   await vm.destroy();

@@ -12,6 +12,7 @@ import type { Templates } from './templates.ts';
 import { oversize, type VmClass, type VmClasses, type VmSize } from './vm-class.ts';
 import type { VmFactory, VmOrder } from './vm-factory.ts';
 import { VmFolder, type VmRecord } from './vm-folder.ts';
+import { type StepTrace, untraced } from './step-trace.ts';
 import { type SiteServices, VmSite } from './vm-site.ts';
 
 const refill = { concurrency: 1, quietMs: 1_000, maxYieldMs: 10_000 };
@@ -21,11 +22,6 @@ const killGraceMs = 500;
 
 export interface VmRequest extends VmSize {
   readonly className: string;
-}
-
-/** Named steps with their durations. */
-export interface StepTrace {
-  step<T>(name: string, work: () => Promise<T>): Promise<T>;
 }
 
 export interface ProviderOptions<A extends GuestConnection> {
@@ -171,7 +167,7 @@ export class QemuVmProvider<A extends GuestConnection> {
   async #cloned(vmClass: VmClass, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A> | undefined> {
     const { name } = vmClass;
     try {
-      const vm = await trace.step('vm.clone', () => this.#clone(vmClass, signal));
+      const vm = await trace.step('vm.clone', (parts) => this.#clone(vmClass, parts, signal));
       if (this.#withoutClones.delete(name)) this.#log.info(`vms of class ${name} are clones again`);
       return vm;
     } catch (error) {
@@ -183,13 +179,14 @@ export class QemuVmProvider<A extends GuestConnection> {
     }
   }
 
-  async #clone(vmClass: VmClass, signal: AbortSignal): Promise<PodVm<A>> {
+  async #clone(vmClass: VmClass, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A>> {
     const { factory, templates, bootTimeoutMs } = this.#options;
     const order = this.#order(vmClass);
-    const template = await templates.get(order);
+    const template = await trace.step('vm.template', () => templates.get(order));
     signal.throwIfAborted();
     try {
-      const vm = await factory.clone(order, template, AbortSignal.any([signal, AbortSignal.timeout(bootTimeoutMs)]));
+      const within = AbortSignal.any([signal, AbortSignal.timeout(bootTimeoutMs)]);
+      const vm = await factory.clone(order, template, within, trace);
       await templates.cloned(order, true);
       return vm;
     } catch (error) {
@@ -200,7 +197,7 @@ export class QemuVmProvider<A extends GuestConnection> {
 
   #boot(vmClass: VmClass, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A>> {
     const within = AbortSignal.any([signal, AbortSignal.timeout(this.#options.bootTimeoutMs)]);
-    return trace.step('vm.boot', () => this.#options.factory.boot(this.#order(vmClass), within));
+    return trace.step('vm.boot', (parts) => this.#options.factory.boot(this.#order(vmClass), within, parts));
   }
 
   #pool(vmClass: VmClass): Pool<PodVm<A>> {
@@ -211,7 +208,7 @@ export class QemuVmProvider<A extends GuestConnection> {
       gate: this.#gate,
       log: this.#log,
       make: async (signal) => {
-        const vm = await this.#clone(vmClass, signal);
+        const vm = await this.#clone(vmClass, untraced, signal);
         try {
           const within = AbortSignal.any([signal, AbortSignal.timeout(this.#options.bootTimeoutMs)]);
           for (let run = 0; vmClass.rehearse && run < rehearsals; run++) await guest.rehearse(vm, within);

@@ -5,6 +5,7 @@ import type { GuestConnection, GuestLink } from './guest-link.ts';
 import type { Hypervisor, Machine, MachineShape, TemplateState } from './hypervisor.ts';
 import { PodVm, type VmOrigin } from './pod-vm.ts';
 import { VmDisks } from './vm-disks.ts';
+import { type StepTrace, untraced } from './step-trace.ts';
 import type { VmRecord } from './vm-folder.ts';
 import { type SitePurpose, type SiteServices, VmSite } from './vm-site.ts';
 
@@ -40,12 +41,12 @@ export class VmFactory<A extends GuestConnection> {
     this.#log = options.log;
   }
 
-  boot(order: VmOrder, signal: AbortSignal): Promise<PodVm<A>> {
-    return this.#make(order, 'cold', signal, (site) => this.#hypervisor.boot(site.spec(order.shape), signal));
+  boot(order: VmOrder, signal: AbortSignal, trace: StepTrace = untraced): Promise<PodVm<A>> {
+    return this.#make(order, 'cold', signal, trace, (site) => this.#hypervisor.boot(site.spec(order.shape), signal));
   }
 
-  clone(order: VmOrder, template: TemplateState, signal: AbortSignal): Promise<PodVm<A>> {
-    return this.#make(order, 'clone', signal, (site) =>
+  clone(order: VmOrder, template: TemplateState, signal: AbortSignal, trace: StepTrace = untraced): Promise<PodVm<A>> {
+    return this.#make(order, 'clone', signal, trace, (site) =>
       this.#hypervisor.restore(site.spec(order.shape), template, signal),
     );
   }
@@ -82,14 +83,17 @@ export class VmFactory<A extends GuestConnection> {
     order: VmOrder,
     origin: VmOrigin & VmRecord['origin'],
     signal: AbortSignal,
+    trace: StepTrace,
     start: Start,
   ): Promise<PodVm<A>> {
     if (signal.aborted) throw abortError(signal, `make a vm of class ${order.className}`);
     const undo = new CleanupStack();
-    const site = await VmSite.prepare(this.#site, purposeOf(order, origin), this.live);
+    const site = await trace.step('vm.site', (parts) =>
+      VmSite.prepare(this.#site, purposeOf(order, origin), this.live, parts),
+    );
     undo.defer('site', () => site.remove(this.live));
     try {
-      const machine = await start(site);
+      const machine = await trace.step('vm.qemu', () => start(site));
       undo.defer('machine', () => machine.stop());
       const agent = this.#connect(site);
       undo.defer('agent', () => agent.close());
@@ -98,7 +102,7 @@ export class VmFactory<A extends GuestConnection> {
       const parts = await Promise.allSettled([
         site.recordProcess(machine.process),
         (origin === 'clone' ? machine.resume() : Promise.resolve()).then(() =>
-          this.#answer(site, machine, origin, agent, signal),
+          trace.step('vm.guest', () => this.#answer(site, machine, origin, agent, signal)),
         ),
       ]);
       for (const part of parts) if (part.status === 'rejected') throw part.reason;

@@ -3,6 +3,7 @@ import { CleanupStack } from '../platform/cleanup-stack.ts';
 import { wrap } from '../platform/errors.ts';
 import type { ProcessIdentity } from '../platform/processes.ts';
 import type { MachineShape, MachineSpec } from './hypervisor.ts';
+import { type StepTrace, untraced } from './step-trace.ts';
 import type { UidPool } from './uid-pool.ts';
 import type { CgroupPlace } from './cgroup/cgroups.ts';
 import type { GroupLimits } from './cgroup/limits.ts';
@@ -80,7 +81,12 @@ export class VmSite {
   }
 
   /** Makes everything or leaves nothing. The record comes first: a crash half-way is found by it. */
-  static async prepare(services: SiteServices, purpose: SitePurpose, live: Set<string>): Promise<VmSite> {
+  static async prepare(
+    services: SiteServices,
+    purpose: SitePurpose,
+    live: Set<string>,
+    trace: StepTrace = untraced,
+  ): Promise<VmSite> {
     const vmId = randomBytes(8).toString('hex');
     const undo = new CleanupStack();
     live.add(vmId);
@@ -110,9 +116,9 @@ export class VmSite {
       undo.defer('cgroup', () => services.cgroups.remove(vmId));
       // All have ended before any is undone.
       const [netns, cgroups, scratch] = await Promise.allSettled([
-        services.netns.create(vmId),
-        services.cgroups.create(vmId),
-        services.makeScratch(folder.scratch, purpose.scratchBytes, uid),
+        trace.step('vm.netns', () => services.netns.create(vmId)),
+        trace.step('vm.cgroup', () => services.cgroups.create(vmId)),
+        trace.step('vm.scratch', () => services.makeScratch(folder.scratch, purpose.scratchBytes, uid)),
       ]);
       for (const part of [netns, scratch]) if (part.status === 'rejected') throw part.reason;
       if (cgroups.status === 'rejected') throw cgroups.reason;

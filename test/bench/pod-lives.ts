@@ -5,7 +5,7 @@ import { fullPools } from './full-pools.ts';
 import { infoOfPodFrom, runSandbox, wholeCall } from './run-sandbox.ts';
 import { Samples } from './samples.ts';
 import { timed } from './timed.ts';
-import { containerInfo } from './verbose.ts';
+import { addSteps, containerInfo } from './verbose.ts';
 
 const execsPerPod = 5;
 const lineTimeoutMs = 60_000;
@@ -61,9 +61,9 @@ async function livePod(node: BenchNode, { calls, sandboxSteps, containerSteps }:
   const { at } = await firstLine.seen;
   calls.add('first line', at - began);
 
-  for (const step of (await infoOfPodFrom(node, 'pool', podId)).startup) sandboxSteps.add(step.name, step.ms);
+  addSteps(sandboxSteps, await infoOfPodFrom(node, 'pool', podId));
   sandboxSteps.add(wholeCall, ms);
-  for (const step of (await containerInfo(cri, id)).startup) containerSteps.add(step.name, step.ms);
+  addSteps(containerSteps, await containerInfo(cri, id));
   // The clone that replaces this one is made a second after the claim, and would be measured as well.
   await fullPools(cri);
   for (let time = 0; time < execsPerPod; time++) {

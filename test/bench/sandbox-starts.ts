@@ -2,6 +2,7 @@ import type { BenchNode, Origin } from './bench-node.ts';
 import { fullPools } from './full-pools.ts';
 import { infoOfPodFrom, runSandbox, wholeCall } from './run-sandbox.ts';
 import { Samples } from './samples.ts';
+import { addSteps } from './verbose.ts';
 
 export interface StartSamples {
   readonly clone: Samples;
@@ -31,8 +32,8 @@ export async function sandboxStarts(
 
 async function startOnce(node: BenchNode, origin: Origin, samples: Samples): Promise<void> {
   const { id, ms } = await runSandbox(node, origin, await node.planPod());
-  const { startup } = await infoOfPodFrom(node, origin, id);
+  const info = await infoOfPodFrom(node, origin, id);
   await node.removePod(id);
-  for (const step of startup) samples.add(step.name, step.ms);
+  addSteps(samples, info);
   samples.add(wholeCall, ms);
 }

@@ -1,8 +1,8 @@
 import type { CriClient } from '../../src/cri/client.ts';
+import type { Samples } from './samples.ts';
 
-export interface Step {
-  readonly name: string;
-  readonly ms: number;
+interface Request {
+  readonly steps: readonly { readonly name: string; readonly ms: number }[];
 }
 
 /** What the daemon tells about a pod beyond its status. */
@@ -10,11 +10,11 @@ export interface PodInfo {
   /** Of QEMU. */
   readonly pid: number;
   readonly vm: { readonly origin: string };
-  readonly startup: readonly Step[];
+  readonly startup: readonly Request[];
 }
 
 export interface ContainerInfo {
-  readonly startup: readonly Step[];
+  readonly startup: readonly Request[];
 }
 
 export interface PoolState {
@@ -48,4 +48,9 @@ export async function daemonInfo(cri: CriClient): Promise<Info> {
 export async function poolStates(cri: CriClient): Promise<readonly PoolState[]> {
   const { classes } = parsed(await daemonInfo(cri), 'pools') as { readonly classes: readonly PoolState[] };
   return classes;
+}
+
+/** One sample of each step, whatever it is part of. */
+export function addSteps(samples: Samples, { startup }: Pick<PodInfo, 'startup'>): void {
+  for (const { name, ms } of startup.flatMap(({ steps }) => steps)) samples.add(name, ms);
 }

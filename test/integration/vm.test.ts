@@ -7,12 +7,12 @@ import type { GuestAgent } from '../../src/agent/guest-agent.ts';
 import { identify, isAlive, type ProcessIdentity } from '../../src/platform/processes.ts';
 import { imageSlotCount } from '../../src/vm/qemu/devices/image-slots.ts';
 import type { PodVm } from '../../src/vm/pod-vm.ts';
+import { untraced } from '../../src/vm/step-trace.ts';
 import { clearState } from '../harness/clear-state.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
 import { jailer, openVmRig, smallClass, type VmRig } from '../harness/vm-rig.ts';
 
 const request = { className: 'small' };
-const noTrace = { step: <T>(_name: string, work: () => Promise<T>): Promise<T> => work() };
 const soon = (): AbortSignal => AbortSignal.timeout(60_000);
 const folders: string[] = [];
 
@@ -62,7 +62,7 @@ describe('a vm that is booted', () => {
 
   beforeAll(async () => {
     on = await rig({ classes: [{ ...smallClass, template: false }] });
-    vm = await on.provider.claim(request, noTrace, soon());
+    vm = await on.provider.claim(request, untraced, soon());
   });
 
   afterAll(async () => {
@@ -105,7 +105,7 @@ describe('a vm that is booted', () => {
 
 test('a killed qemu is told with its reason, and still leaves nothing', async () => {
   const on = await rig({ classes: [{ ...smallClass, template: false }] });
-  const vm = await on.provider.claim(request, noTrace, soon());
+  const vm = await on.provider.claim(request, untraced, soon());
   process.kill(vm.pid, 'SIGKILL');
   expect((await vm.exited).reason).toMatch(/by SIGKILL.*console:.*kelyfos-agent/);
   await vm.destroy();
@@ -120,7 +120,7 @@ describe('clones', () => {
     on = await rig();
     clones = [];
     // The template is frozen without a connection: each clone answers after a reset-line handshake of its own.
-    for (let count = 0; count < 3; count++) clones.push(await on.provider.claim(request, noTrace, soon()));
+    for (let count = 0; count < 3; count++) clones.push(await on.provider.claim(request, untraced, soon()));
   });
 
   afterAll(async () => {
@@ -190,7 +190,7 @@ describe('clones', () => {
     const { key, holder } = await templateRecord(on);
     await later.provider.start();
     expect(await isAlive(holder)).toBe(false);
-    const vm = await later.provider.claim(request, noTrace, soon());
+    const vm = await later.provider.claim(request, untraced, soon());
     expect(vm.origin).toBe('clone');
     expect((await templateRecord(later)).key).not.toBe(key);
     await vm.destroy();
@@ -216,7 +216,7 @@ describe('a daemon that is killed', () => {
     // The slot that the first daemon filled is known.
     expect(await vm!.attachDisk(on.image.path, soon())).toBe('slot1');
     await vm!.detachDisk('slot0');
-    const another = await on.provider.claim(request, noTrace, soon());
+    const another = await on.provider.claim(request, untraced, soon());
     expect(another.origin).toBe('clone');
     expect((await templateRecord(on)).holder).toEqual(before.holder);
     await another.destroy();
@@ -253,7 +253,7 @@ describe('the pool', () => {
     await on.provider.start();
     await filled();
     const idle = await readdir(join(on.state, 'vms'));
-    const burst = await Promise.all([1, 2, 3].map(() => on.provider.claim(request, noTrace, soon())));
+    const burst = await Promise.all([1, 2, 3].map(() => on.provider.claim(request, untraced, soon())));
     expect(burst.map((vm) => vm.origin).sort()).toEqual(['clone', 'pool', 'pool']);
     expect(burst.filter((vm) => vm.origin === 'pool').every((vm) => idle.includes(vm.id))).toBe(true);
     await Promise.all(burst.map((vm) => vm.agent.hello(soon())));
@@ -276,7 +276,7 @@ describe('the pool', () => {
 
 test('a pod bigger than its class gets a vm of its own size', async () => {
   const on = await rig();
-  const vm = await on.provider.claim({ ...request, vcpus: 2, memoryBytes: 1024 ** 3 }, noTrace, soon());
+  const vm = await on.provider.claim({ ...request, vcpus: 2, memoryBytes: 1024 ** 3 }, untraced, soon());
   expect(vm.origin).toBe('cold');
   const args = (await readFile(`/proc/${String(vm.pid)}/cmdline`, 'utf8')).split('\0');
   expect(args[args.indexOf('-m') + 1]).toBe('1280M');
@@ -302,6 +302,6 @@ test('a state folder that is too long for sockets is refused before anything is 
   const folder = join(await freeFolder('vm'), 'x'.repeat(90));
   folders.push(join(folder, '..'));
   const on = await rig({ folder, classes: [{ ...smallClass, template: false }] });
-  await expect(on.provider.claim(request, noTrace, soon())).rejects.toThrow('too long');
+  await expect(on.provider.claim(request, untraced, soon())).rejects.toThrow('too long');
   await clearState(on.state);
 });

@@ -8,7 +8,7 @@ import type { NewAttachment, StepTrace } from './chain.ts';
 import { PluginRunner } from './invoke.ts';
 import type { CniVersion } from './version.ts';
 
-const trace: StepTrace = { step: (_name, work) => work() };
+const trace: StepTrace = { step: (_name, work) => work(trace) };
 const never = new AbortController().signal;
 
 const results: Record<string, Record<string, unknown>> = {

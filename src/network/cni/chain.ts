@@ -10,9 +10,9 @@ import { parseResult, resultAs } from './result.ts';
 import type { CniResult } from './result.ts';
 import { isAtLeast } from './version.ts';
 
-/** Times a named step, for "where the time went". */
+/** Times a named step, for "where the time went"; parts of it go into the trace it is given. */
 export interface StepTrace {
-  step<T>(name: string, work: () => Promise<T>): Promise<T>;
+  step<T>(name: string, work: (parts: StepTrace) => Promise<T>): Promise<T>;
 }
 
 /** What an attachment is before any plugin has run. */

@@ -10,6 +10,7 @@ import { openRecords, type Records } from '../records.ts';
 import { FakeImages } from './fake-images.ts';
 import { FakeNetworks } from './fake-networks.ts';
 import { FakeVms, type FakeVm } from './fake-vms.ts';
+import { TraceRecorder } from './trace-recorder.ts';
 
 /** The signal of a caller that stays. */
 export const never = new AbortController().signal;
@@ -21,6 +22,7 @@ export class DomainFixture implements AsyncDisposable {
   readonly folder: string;
   readonly vms: FakeVms;
   readonly networks = new FakeNetworks();
+  readonly traced = new TraceRecorder();
   #running: { readonly store: Store; readonly domain: Domain } | undefined;
 
   private constructor(folder: string) {
@@ -56,6 +58,7 @@ export class DomainFixture implements AsyncDisposable {
       binder: { bind: () => Promise.resolve() },
       handlers: new Map([['kelyfos', { className: 'default' }]]),
       defaultHandler: 'kelyfos',
+      traceSink: this.traced.sink,
       log: silentLog(),
     });
     this.#running = { store, domain };

@@ -97,6 +97,3 @@ function build(
     restarted: () => build(fail, host, hypervisor, memories, log),
   };
 }
-
-/** A trace that only does the work. */
-export const noTrace = { step: <T>(_name: string, work: () => Promise<T>): Promise<T> => work() };
