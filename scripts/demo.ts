@@ -7,22 +7,14 @@ import { readFile } from 'node:fs/promises';
 import { release, type as systemName } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { readTrace } from '../src/cli/trace/read-trace.ts';
+import { waterfall } from '../src/cli/trace/waterfall.ts';
 import { buildBusyboxImage } from '../test/harness/busybox-image.ts';
 import { TestNetwork } from '../test/harness/cni.ts';
 import { TestDaemon } from '../test/harness/daemon.ts';
 import { freeFolder, removeFolder } from '../test/harness/free-folder.ts';
 import { waitForPool } from '../test/harness/pool.ts';
 import { TestRegistry } from '../test/harness/registry.ts';
-
-interface Step {
-  readonly name: string;
-  readonly ms: number;
-}
-
-interface VerboseInfo {
-  readonly vm?: { readonly origin?: string };
-  readonly startup?: readonly Step[];
-}
 
 const began = performance.now();
 const exitTimeoutMs = 60_000;
@@ -34,24 +26,6 @@ function say(text: string): void {
   console.log(`${seconds} s  ${text}`);
 }
 
-function infoOf(map: Readonly<Record<string, string>>): VerboseInfo {
-  return JSON.parse(map['info'] ?? '{}') as VerboseInfo;
-}
-
-function printSteps(title: string, totalMs: number, steps: readonly Step[]): void {
-  console.log(`  ${title.padEnd(28)}${totalMs.toFixed(0).padStart(7)} ms`);
-  // A step that names its parts, as `claim` does with vm.clone, is not shown beside them.
-  const whole = steps.some(({ name }) => name.startsWith('vm.')) ? 'claim' : '';
-  for (const step of steps.filter(({ name }) => name !== whole))
-    console.log(`    ${step.name.padEnd(26)}${step.ms.toFixed(0).padStart(7)} ms`);
-}
-
-async function timed<T>(work: () => Promise<T>): Promise<{ readonly value: T; readonly ms: number }> {
-  const started = performance.now();
-  const value = await work();
-  return { value, ms: performance.now() - started };
-}
-
 async function runPod(daemon: TestDaemon, image: string): Promise<void> {
   const { cri } = daemon;
   const config = {
@@ -60,23 +34,19 @@ async function runPod(daemon: TestDaemon, image: string): Promise<void> {
     log_directory: join(daemon.scratch, 'demo'),
     linux: {},
   };
-  const sandbox = await timed(() => cri.call('RunPodSandbox', { config }));
-  const podId = sandbox.value.pod_sandbox_id;
-  const created = await timed(() =>
-    cri.call('CreateContainer', {
-      pod_sandbox_id: podId,
-      sandbox_config: config,
-      config: {
-        metadata: { name: 'hello', attempt: 0 },
-        image: { image },
-        command: ['sh', '-c', script],
-        log_path: 'hello.log',
-        linux: { security_context: { namespace_options: { pid: 'CONTAINER' } } },
-      },
-    }),
-  );
-  const id = created.value.container_id;
-  const started = await timed(() => cri.call('StartContainer', { container_id: id }));
+  const { pod_sandbox_id: podId } = await cri.call('RunPodSandbox', { config });
+  const { container_id: id } = await cri.call('CreateContainer', {
+    pod_sandbox_id: podId,
+    sandbox_config: config,
+    config: {
+      metadata: { name: 'hello', attempt: 0 },
+      image: { image },
+      command: ['sh', '-c', script],
+      log_path: 'hello.log',
+      linux: { security_context: { namespace_options: { pid: 'CONTAINER' } } },
+    },
+  });
+  await cri.call('StartContainer', { container_id: id });
   const deadline = Date.now() + exitTimeoutMs;
   for (;;) {
     const { status } = await cri.call('ContainerStatus', { container_id: id });
@@ -88,17 +58,14 @@ async function runPod(daemon: TestDaemon, image: string): Promise<void> {
     if (Date.now() > deadline) throw new Error('the container does not end');
     await delay(20);
   }
-  const pod = infoOf((await cri.call('PodSandboxStatus', { pod_sandbox_id: podId, verbose: true })).info);
-  const container = infoOf((await cri.call('ContainerStatus', { container_id: id, verbose: true })).info);
   say('done');
 
   const line = (await readFile(join(config.log_directory, 'hello.log'), 'utf8')).trim();
   console.log(`\nthe container wrote:   ${line.split(' ').slice(3).join(' ')}`);
   console.log(`this host runs kernel: ${systemName()} ${release()}`);
-  console.log(`\nwhere the time went (the virtual machine came from: ${pod.vm?.origin ?? 'unknown'})`);
-  printSteps('RunPodSandbox', sandbox.ms, pod.startup ?? []);
-  printSteps('CreateContainer, Start', created.ms + started.ms, container.startup ?? []);
-  console.log();
+  const columns = process.stdout.isTTY ? process.stdout.columns : 120;
+  console.log('\nwhere the time went, as "kelyfos trace" shows it:');
+  console.log(waterfall(await readTrace(cri, podId, AbortSignal.timeout(exitTimeoutMs)), columns));
 }
 
 await using resources = new AsyncDisposableStack();

@@ -4,6 +4,7 @@ import { addDaemonCommand } from './cli/daemon-command.ts';
 import { report } from './cli/fail.ts';
 import { addImageCommand } from './cli/image-command.ts';
 import { addRunCommand } from './cli/run-command.ts';
+import { addTraceCommand } from './cli/trace/trace-command.ts';
 import { programVersion } from './version.ts';
 
 const program = new Command('kelyfos')
@@ -15,6 +16,7 @@ const program = new Command('kelyfos')
 addDaemonCommand(program, async () => (await import('./daemon.ts')).startDaemon);
 addRunCommand(program);
 addImageCommand(program);
+addTraceCommand(program);
 addConfigCommand(program);
 
 try {

@@ -1,17 +1,9 @@
 import type { Command } from 'commander';
-import { loadConfig } from '../config/load.ts';
 import { ArchiveClient } from '../cri/archives/client.ts';
 import { CriClient } from '../cri/client.ts';
 import { openArchive, saveArchive } from './archive-file.ts';
-import { explainDaemonError } from './daemon-error.ts';
+import { atSocket, type SocketOptions, withSocket } from './at-socket.ts';
 import { imageTable } from './image-table.ts';
-
-interface SocketOptions {
-  readonly config?: string;
-  readonly socket?: string;
-}
-
-const failed = 1;
 
 /** `kelyfos image`: the images of a running daemon, and archives of them. Everything else is crictl's. */
 export function addImageCommand(program: Command): void {
@@ -52,32 +44,4 @@ export function addImageCommand(program: Command): void {
         await saveArchive(file, client.export({ image: name, format: options.format }, signal), process.stdout);
       });
     });
-}
-
-function withSocket(command: Command): Command {
-  return command
-    .option('--socket <PATH>', 'socket of the daemon; from the configuration otherwise')
-    .option('--config <FILE>', 'configuration file to take the socket from');
-}
-
-/** Interrupted, it cancels what the daemon does for it. */
-async function atSocket(
-  { socket: given, config }: SocketOptions,
-  work: (socket: string, signal: AbortSignal) => Promise<void>,
-): Promise<void> {
-  const socket = given ?? (await loadConfig(config)).config.socket;
-  const interrupt = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => {
-      interrupt.abort();
-    });
-  }
-  try {
-    await work(socket, interrupt.signal);
-  } catch (error) {
-    throw explainDaemonError(error, socket, failed);
-  } finally {
-    // What nobody reads to its end would keep this process.
-    process.stdin.destroy();
-  }
 }
