@@ -1,4 +1,5 @@
 import { mkdir, readFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { GuestAgent } from './agent/guest-agent.ts';
 import type { RunningDaemon } from './cli/daemon-command.ts';
@@ -19,7 +20,9 @@ import { isFile, isFolder } from './platform/file-kind.ts';
 import type { Log } from './platform/log.ts';
 import { createDomain } from './podsandbox/domain.ts';
 import type { ImageArchives, Images, PodNetworks, VmProvider, VolumeBinder } from './podsandbox/ports.ts';
+import type { TraceSink } from './podsandbox/trace-model.ts';
 import { Store } from './store/store.ts';
+import { OtlpExporter } from './tracing/otlp-exporter.ts';
 import { programVersion } from './version.ts';
 import { JailerBinder } from './vm/jailer-binder.ts';
 import { openProvider, type OpenProvider } from './vm/open-provider.ts';
@@ -56,6 +59,9 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   const vms = await openVms(config, namespaces, cgroupDriver, log.child({ part: 'vm' }));
   started.defer(() => vms.close());
 
+  const exporter = openExporter(config, log.child({ part: 'tracing' }));
+  if (exporter !== undefined) started.defer(() => exporter.close(callGraceMs));
+
   const domain = createDomain({
     store,
     vms: vms.provider satisfies VmProvider,
@@ -65,6 +71,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
     cdiFolders: config.cdi.specDirs,
     handlers: new Map([...config.handlers].map(([name, { name: className }]) => [name, { className }])),
     defaultHandler: config.defaultHandler,
+    traceSink: exporter satisfies TraceSink | undefined,
     log: log.child({ part: 'podsandbox' }),
   });
   started.defer(() => domain.close());
@@ -174,6 +181,11 @@ async function openHostRuntime(
     images: { imageId: (reference) => images.find(reference)?.id },
     log,
   });
+}
+
+function openExporter({ tracing: { endpoint } }: Config, log: Log): OtlpExporter | undefined {
+  if (endpoint === undefined) return undefined;
+  return new OtlpExporter({ endpoint, version: programVersion(), hostName: hostname(), log });
 }
 
 /** The facts an operator asks for first. */

@@ -66,6 +66,8 @@ export interface Config {
     readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
   };
   readonly metrics: { readonly address: string };
+  /** Of a collector of OpenTelemetry. */
+  readonly tracing: { readonly endpoint: string | undefined };
 }
 
 /** The schema has checked the text already. */
@@ -138,5 +140,6 @@ export function compileConfig(file: ConfigFile): Config {
     hostRuntime: endpoint === undefined ? undefined : { endpoint, handler: hostHandler, handlers: hostHandlers },
     streaming: compileStreaming(file.streaming),
     metrics: file.metrics,
+    tracing: { endpoint: file.tracing.endpoint },
   });
 }

@@ -4,6 +4,7 @@ import {
   absolutePath,
   duration,
   durationAccepts,
+  httpUrl,
   ipAddress,
   listenAddress,
   optionalSetting,
@@ -122,6 +123,11 @@ export const configSchema = z.strictObject({
   metrics: z
     .strictObject({
       address: setting(listenAddress, 'address:port, such as "127.0.0.1:9464" or "[::1]:9464"', '127.0.0.1:9464'),
+    })
+    .prefault({}),
+  tracing: z
+    .strictObject({
+      endpoint: optionalSetting(httpUrl, 'an http or https URL without user, such as "http://127.0.0.1:4318"'),
     })
     .prefault({}),
 });

@@ -51,6 +51,12 @@ export const durationAccepts = 'a duration above 0 with its unit, such as "500ms
 
 export const ipAddress = z.string().refine((text) => isIP(text) !== 0);
 
+/** Of a server; what it says of users and passwords would end up in the log. */
+export const httpUrl = z.string().refine((text) => {
+  const url = URL.parse(text);
+  return url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
+});
+
 /** address:port, the address in brackets when it is IPv6. */
 export const listenAddress = z.string().refine((text) => {
   const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
