@@ -62,12 +62,13 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   const exporter = openExporter(config, log.child({ part: 'tracing' }));
   if (exporter !== undefined) started.defer(() => exporter.close(callGraceMs));
 
+  const binder = new JailerBinder(config.vm.jailer);
   const domain = createDomain({
     store,
     vms: vms.provider satisfies VmProvider,
     networks: networks satisfies PodNetworks,
     images: images satisfies Images,
-    binder: new JailerBinder(config.vm.jailer) satisfies VolumeBinder,
+    binder: binder satisfies VolumeBinder,
     cdiFolders: config.cdi.specDirs,
     handlers: new Map([...config.handlers].map(([name, { name: className }]) => [name, { className }])),
     defaultHandler: config.defaultHandler,
@@ -84,7 +85,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   const { sandboxes, containers, resources, stats, events } = domain;
   const streaming = await startStreaming(config, { sandboxes, containers }, log);
   started.defer(() => streaming.close(callGraceMs));
-  const runtime = runtimeInfo(loaded, vms, cgroupDriver);
+  const runtime = runtimeInfo(loaded, vms, cgroupDriver, await mapsOwners(binder, config, log));
   const server = await serveCri(
     config.socket,
     {
@@ -209,16 +210,26 @@ async function chooseCgroupDriver({ cgroupDriver }: Config): Promise<RuntimeInfo
   return (await isFolder('/run/systemd/system')) ? 'systemd' : 'cgroupfs';
 }
 
+/** The root stands for the kubelet's volumes, which are on the same file system on most nodes. */
+async function mapsOwners(binder: JailerBinder, { root }: Config, log: Log): Promise<boolean> {
+  const obstacle = await binder.obstacleToMapping(root);
+  if (obstacle !== undefined)
+    log.warn({ reason: obstacle }, 'user namespaces are not announced: this host cannot map the owners of volumes');
+  return obstacle === undefined;
+}
+
 function runtimeInfo(
   { config, file }: LoadedConfig,
   vms: OpenProvider<GuestAgent>,
   cgroupDriver: RuntimeInfo['cgroupDriver'],
+  mapsOwners: boolean,
 ): RuntimeInfo {
   return {
     version: programVersion(),
     handlers: [...config.handlers.keys()],
     defaultHandler: config.defaultHandler,
     cgroupDriver,
+    mapsOwners,
     details: () => Promise.resolve({ config: file, ...describe(vms), pools: { classes: vms.provider.pools() } }),
   };
 }

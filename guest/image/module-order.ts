@@ -19,6 +19,8 @@ export const wantedModules: readonly string[] = [
   'overlay',
   'fuse',
   'tun',
+  // For containers with NET_ADMIN.
+  'bridge',
 ];
 
 /** Files are named with dashes or underscores, as it comes; the kernel knows underscores only. */

@@ -27,6 +27,9 @@ pub fn bind(request: &BindRequest) -> Result<()> {
         ReadOnly::Top => protect(libc::MOUNT_ATTR_RDONLY, 0, false)?,
         ReadOnly::All => protect(libc::MOUNT_ATTR_RDONLY, 0, true)?,
     }
+    if let Some(owners) = &request.owners {
+        owners.apply(&mount, request.jail)?;
+    }
     namespaces::join_mounts(request.jail)?;
     sys::move_mount(mount.as_fd(), libc::AT_FDCWD, &request.target).at("mount volume", &request.target)
 }

@@ -8,6 +8,7 @@ use lexopt::prelude::*;
 
 use crate::descriptors::MAX_SOCKETS;
 use crate::error::{Error, Result};
+use crate::id_map::{IdMap, OwnerMap};
 use crate::limits::Limit;
 
 pub const USAGE: &str = "\
@@ -15,7 +16,9 @@ Usage: kelyfos-jailer run [options] -- PROGRAM [ARGUMENT...]
        kelyfos-jailer hold --name NAME --size BYTES
        kelyfos-jailer seal PATH
        kelyfos-jailer confine [--kvm] CGROUP
-       kelyfos-jailer bind --jail PID [--read-only top|all] [--propagation private|slave] SOURCE TARGET
+       kelyfos-jailer bind --jail PID [--read-only top|all] [--propagation private|slave]
+                           [--map-users LIST --map-groups LIST] SOURCE TARGET
+       kelyfos-jailer mappable FOLDER
        kelyfos-jailer pass [--writable] DEVICE
 
 run: become PROGRAM inside a jail
@@ -41,7 +44,9 @@ hold: keep a memory file of BYTES open as descriptor 3 until killed
 seal: make such a file (/proc/PID/fd/3) unchangeable for ever
 confine: put the device rules of a jail on another cgroup folder, before a jail's process moves there
 bind: mount SOURCE, with what is mounted below it, at TARGET of a running jail and nowhere else, without devices
-      and setuid, in one step; removing TARGET on the host takes the mount away again
+      and setuid, in one step; removing TARGET on the host takes the mount away again. LIST: comma-separated
+      DISK:SHOWN:LENGTH, what owners on disk are to the jail; not for what is mounted below
+mappable: fail where owners of files below FOLDER cannot be mapped
 pass: open the block device DEVICE and send it, with a line feed, over the unix socket that is descriptor 3
 ";
 
@@ -96,6 +101,7 @@ pub struct BindRequest {
     pub target: PathBuf,
     pub read_only: ReadOnly,
     pub propagation: Propagation,
+    pub owners: Option<OwnerMap>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -105,6 +111,7 @@ pub enum Command {
     Seal { path: PathBuf },
     Confine { cgroup: PathBuf, kvm: bool },
     Bind(BindRequest),
+    Mappable { folder: PathBuf },
     Pass { device: PathBuf, writable: bool },
     Help,
     Version,
@@ -119,6 +126,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString, IntoIter: 'static>) -
             Some("seal") => seal(parser),
             Some("confine") => confine(parser),
             Some("bind") => bind(parser),
+            Some("mappable") => mappable(parser),
             Some("pass") => pass(parser),
             _ => Err(Error::Usage(format!("unknown command {}", word.display()))),
         },
@@ -232,11 +240,13 @@ fn seal(mut parser: lexopt::Parser) -> Result<Command> {
 
 fn bind(mut parser: lexopt::Parser) -> Result<Command> {
     let mut request = BindRequest::default();
-    let mut jail = None;
+    let (mut jail, mut users, mut groups) = (None, None, None);
     let mut words = Vec::new();
     while let Some(argument) = parser.next().map_err(usage)? {
         match argument {
             Long("jail") => jail = Some(number("--jail", &mut parser)?),
+            Long("map-users") => users = Some(id_map("--map-users", &mut parser)?),
+            Long("map-groups") => groups = Some(id_map("--map-groups", &mut parser)?),
             Long("read-only") => {
                 let choices = [("top", ReadOnly::Top), ("all", ReadOnly::All)];
                 request.read_only = choice("--read-only", &mut parser, choices)?;
@@ -250,6 +260,12 @@ fn bind(mut parser: lexopt::Parser) -> Result<Command> {
         }
     }
     let jail = jail.ok_or_else(|| missing("--jail"))?;
+    request.owners = match (users, groups) {
+        (None, None) => None,
+        (Some(users), Some(groups)) => Some(OwnerMap { users, groups }),
+        (None, _) => return Err(missing("--map-users")),
+        (_, None) => return Err(missing("--map-groups")),
+    };
     match <[PathBuf; 2]>::try_from(words) {
         Ok([source, target]) => Ok(Command::Bind(BindRequest {
             jail,
@@ -258,6 +274,14 @@ fn bind(mut parser: lexopt::Parser) -> Result<Command> {
             ..request
         })),
         Err(_) => Err(Error::Usage("bind takes a source and a target".into())),
+    }
+}
+
+fn mappable(mut parser: lexopt::Parser) -> Result<Command> {
+    let mut words = positional(&mut parser, |argument| Err(usage(argument.unexpected())))?;
+    match (words.pop(), words.pop()) {
+        (Some(folder), None) => Ok(Command::Mappable { folder }),
+        _ => Err(Error::Usage("mappable takes one folder".into())),
     }
 }
 
@@ -285,6 +309,11 @@ fn positional(parser: &mut lexopt::Parser, mut option: impl FnMut(lexopt::Arg) -
         }
     }
     Ok(words)
+}
+
+fn id_map(option: &str, parser: &mut lexopt::Parser) -> Result<IdMap> {
+    let text = parser.value().map_err(usage)?.string().map_err(usage)?;
+    IdMap::parse(option, &text)
 }
 
 fn choice<T>(option: &str, parser: &mut lexopt::Parser, choices: [(&str, T); 2]) -> Result<T> {
@@ -466,8 +495,13 @@ mod tests {
             target: "/b".into(),
             read_only: ReadOnly::Top,
             propagation: Propagation::Slave,
+            owners: Some(OwnerMap {
+                users: IdMap::parse("", "0:1000:10").unwrap(),
+                groups: IdMap::parse("", "0:2000:10").unwrap(),
+            }),
         };
-        let line = "bind --jail 9 --read-only top --propagation slave /a /b";
+        let line =
+            "bind --jail 9 --read-only top --propagation slave --map-users 0:1000:10 --map-groups 0:2000:10 /a /b";
         assert_eq!(parse(words(line)).unwrap(), Command::Bind(expected));
         for line in [
             "bind /a /b",
@@ -477,6 +511,9 @@ mod tests {
             "bind --jail 9 /a /b /c",
             "bind --jail 9 --propagation shared /a /b",
             "bind --jail 9 --read-only /a /b",
+            "bind --jail 9 --map-users 0:1:1 /a /b",
+            "bind --jail 9 --map-groups 0:1:1 /a /b",
+            "mappable",
         ] {
             refused(line);
         }

@@ -10,6 +10,7 @@ mod descriptors;
 mod device_policy;
 mod error;
 mod hold;
+mod id_map;
 mod jail;
 mod limits;
 mod mounts;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Seal { path } => seal::seal(&path),
         Command::Confine { cgroup, kvm } => device_policy::apply(&[cgroup], kvm),
         Command::Bind(request) => bind::bind(&request),
+        Command::Mappable { folder } => id_map::probe(&folder),
         Command::Pass { device, writable } => pass::pass(&device, writable),
         Command::Help => {
             print!("{}", cli::USAGE);

@@ -102,6 +102,10 @@ pub fn set_mount(mount: BorrowedFd, attributes: u64, propagation: u64, recursive
         propagation,
         userns_fd: 0,
     };
+    set_attributes(mount, &request, recursive)
+}
+
+fn set_attributes(mount: BorrowedFd, request: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -113,11 +117,54 @@ pub fn set_mount(mount: BorrowedFd, attributes: u64, propagation: u64, recursive
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const request,
+            std::ptr::from_ref(request),
             size_of::<libc::mount_attr>(),
         )
     })?;
     Ok(())
+}
+
+/// Shows the files of a mount that is still detached with the ids that `namespace` makes of those on disk.
+pub fn map_mount(mount: BorrowedFd, namespace: BorrowedFd) -> io::Result<()> {
+    let request = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
+    };
+    set_attributes(mount, &request, false)
+}
+
+/// A child in namespaces of its own that does nothing, and ends when this is dropped.
+pub struct Bystander(libc::pid_t);
+
+impl Bystander {
+    pub fn start(namespaces: libc::c_int) -> io::Result<Self> {
+        let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
+        // SAFETY: without a stack or CLONE_VM this is a fork.
+        match check_long(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })? {
+            0 => loop {
+                // SAFETY: no option of this call takes a pointer here.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+                // SAFETY: no arguments. It ends by a signal from its parent, or with it.
+                unsafe { libc::pause() };
+            },
+            pid => libc::pid_t::try_from(pid).map(Self).map_err(io::Error::other),
+        }
+    }
+
+    pub fn pid(&self) -> libc::pid_t {
+        self.0
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        // SAFETY: a child that nobody has waited for yet, so the number is still its own.
+        unsafe { libc::kill(self.0, libc::SIGKILL) };
+        // SAFETY: a null status is allowed.
+        unsafe { libc::waitpid(self.0, std::ptr::null_mut(), 0) };
+    }
 }
 
 /// Makes `descriptor` the inherited descriptor number `number`.

@@ -34,6 +34,7 @@ beforeEach(async () => {
     handlers: ['kelyfos'],
     defaultHandler: 'kelyfos',
     cgroupDriver: 'cgroupfs' as const,
+    mapsOwners: false,
     details: async () => ({}),
   };
   const { sandboxes, containers, resources, stats, events, images, archives, networks, streaming } = domain;

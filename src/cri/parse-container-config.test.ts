@@ -170,7 +170,7 @@ describe('a container', () => {
       'invalid: config.mounts[0].image_sub_path "a/../../b" does not stay in the image',
     ],
     [mount({ image_sub_path: 'a' }), 'invalid: config.mounts[0].image_sub_path "a" is given without an image'],
-    [mount({ uidMappings: [{}] }), 'unimplemented: config.mounts[0]: id-mapped mount at /x'],
+    [mount({ uidMappings: [{}] }), 'invalid: config.mounts[0].uidMappings[0].length is 0'],
     [mount({ mount_options: ['noexec'] }), 'unimplemented: config.mounts[0].mount_options: noexec at /x'],
     [
       mount({ propagation: 'PROPAGATION_BIDIRECTIONAL' }),

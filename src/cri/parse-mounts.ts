@@ -2,6 +2,7 @@ import type { ContainerDevice, ContainerMount, MountImage } from '../podsandbox/
 import type { Outgoing } from './call.ts';
 import { absolute, enumValue, invalid, plain, stringMap, unsupported } from './fields.ts';
 import type * as cri from './gen/cri-types.ts';
+import { parseIdMappings, shapeIdMappings } from './parse-user-namespace.ts';
 
 const propagations = {
   PROPAGATION_PRIVATE: 'private',
@@ -11,9 +12,6 @@ const propagations = {
 
 function parseMount(mount: cri.Mount, field: string): ContainerMount {
   const containerPath = absolute(mount.container_path, `${field}.container_path`);
-  if (mount.uidMappings.length > 0 || mount.gidMappings.length > 0) {
-    throw unsupported(field, `id-mapped mount at ${containerPath} is not supported in this version`);
-  }
   if (mount.mount_options.length > 0) {
     throw unsupported(
       `${field}.mount_options`,
@@ -32,6 +30,10 @@ function parseMount(mount: cri.Mount, field: string): ContainerMount {
     );
   }
   const image = parseMountImage(mount, field);
+  const owners = parseIdMappings(mount.uidMappings, mount.gidMappings, [
+    `${field}.uidMappings`,
+    `${field}.gidMappings`,
+  ]);
   return {
     containerPath,
     hostPath: image === undefined ? absolute(mount.host_path, `${field}.host_path`) : '',
@@ -40,6 +42,7 @@ function parseMount(mount: cri.Mount, field: string): ContainerMount {
     selinuxRelabel: mount.selinux_relabel,
     propagation,
     recursiveReadonly: mount.recursive_read_only,
+    ...(owners === undefined ? {} : { owners }),
   };
 }
 
@@ -102,6 +105,8 @@ export function shapeMount(mount: ContainerMount): Outgoing<cri.Mount> {
     selinux_relabel: mount.selinuxRelabel,
     propagation: names[mount.propagation],
     recursive_read_only: mount.recursiveReadonly,
+    uidMappings: shapeIdMappings(mount.owners?.uids ?? []),
+    gidMappings: shapeIdMappings(mount.owners?.gids ?? []),
     image: mount.image === undefined ? null : shapeMountImage(mount.image),
     image_sub_path: mount.image?.subPath ?? '',
   };

@@ -1,6 +1,8 @@
 import type { NamespaceMode as Mode, NamespaceOptions } from '../podsandbox/model.ts';
+import type { Outgoing } from './call.ts';
 import { enumValue, invalid, unsupported } from './fields.ts';
 import type { NamespaceMode, NamespaceOption } from './gen/cri-types.ts';
+import { parseUserNamespace, shapeUserNamespace } from './parse-user-namespace.ts';
 
 const modes: Readonly<Record<NamespaceMode, Mode>> = {
   POD: 'pod',
@@ -42,19 +44,16 @@ export function parseNamespaces(
   field: string,
 ): NamespaceOptions {
   if (option === null) return shared;
-  const { userns_options: userns } = option;
-  // NODE (or nothing) is how "no user namespace" is said.
-  if (userns !== null && userns.mode !== 'NODE') {
-    throw unsupported(`${field}.userns_options`, 'user namespaces are not supported in this version');
-  }
   const pid = mode(option, 'pid', field);
   if (pid === 'target' && of === 'sandbox') throw invalid(`${field}.pid`, 'cannot be TARGET in a sandbox');
   if (pid === 'target' && option.target_id === '') throw invalid(`${field}.target_id`, 'is empty, but pid is TARGET');
+  const users = parseUserNamespace(option.userns_options, `${field}.userns_options`);
   return {
     network: mode(option, 'network', field),
     pid,
     ipc: mode(option, 'ipc', field),
     targetId: pid === 'target' ? option.target_id : '',
+    ...(users === undefined ? {} : { users }),
   };
 }
 
@@ -66,11 +65,12 @@ const names: Readonly<Record<Mode, NamespaceMode>> = {
 };
 
 /** The way back, for PodSandboxStatus. */
-export function shapeNamespaces(options: NamespaceOptions): Omit<NamespaceOption, 'userns_options'> {
+export function shapeNamespaces(options: NamespaceOptions): Outgoing<NamespaceOption> {
   return {
     network: names[options.network],
     pid: names[options.pid],
     ipc: names[options.ipc],
     target_id: options.targetId,
+    userns_options: shapeUserNamespace(options.users),
   };
 }

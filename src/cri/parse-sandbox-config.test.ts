@@ -137,7 +137,7 @@ describe('a pod sandbox', () => {
     ],
     [
       withNamespaces({ userns_options: {} }),
-      'unimplemented: config.linux.security_context.namespace_options.userns_options: user namespaces',
+      'invalid: config.linux.security_context.namespace_options.userns_options has no mappings',
     ],
   ])('%j is refused', (config, message) => {
     expect(refusal(config).slice(0, message.length)).toBe(message);

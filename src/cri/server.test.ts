@@ -40,6 +40,7 @@ function services(): CriServices {
       handlers: ['kelyfos', 'big'],
       defaultHandler: 'kelyfos',
       cgroupDriver: 'cgroupfs',
+      mapsOwners: false,
       details: async () => ({ config: { root: '/x' }, version: 'text' }),
     },
   };

@@ -12,6 +12,8 @@ export interface RuntimeInfo {
   readonly handlers: readonly string[];
   readonly defaultHandler: string;
   readonly cgroupDriver: 'systemd' | 'cgroupfs';
+  /** Whether volumes can be given to pods with a user namespace. */
+  readonly mapsOwners: boolean;
   /** For `crictl info`: the effective configuration, QEMU, accelerator, pool and whatever else helps. */
   details(): Promise<Readonly<Record<string, unknown>>>;
 }

@@ -3,11 +3,11 @@ import type { StatusRequest, StatusResponse } from './gen/cri-types.ts';
 import type { CriServices } from './services.ts';
 import { verboseInfo } from './verbose-info.ts';
 
-/** What every handler can do; the kubelet refuses pods that ask for more. */
-const handlerFeatures = { recursive_read_only_mounts: true, user_namespaces: false };
 const runtimeFeatures = { supplemental_groups_policy: true, user_namespaces_host_network: false, mount_options: false };
 
 export function status({ runtime, networks }: CriServices): UnaryHandler<StatusRequest, StatusResponse> {
+  // The same for every handler; the kubelet refuses pods that ask for more.
+  const features = { recursive_read_only_mounts: true, user_namespaces: runtime.mapsOwners };
   const names = ['', ...runtime.handlers.toSorted()];
   return async ({ verbose }) => {
     const network = networks.state();
@@ -20,7 +20,7 @@ export function status({ runtime, networks }: CriServices): UnaryHandler<StatusR
         ],
       },
       // The empty name is the default handler, which comes under its own name as well.
-      runtime_handlers: names.map((name) => ({ name, features: handlerFeatures })),
+      runtime_handlers: names.map((name) => ({ name, features })),
       features: runtimeFeatures,
       info: verbose
         ? verboseInfo({

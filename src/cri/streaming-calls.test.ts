@@ -22,6 +22,7 @@ beforeEach(async () => {
     handlers: ['kelyfos'],
     defaultHandler: 'kelyfos',
     cgroupDriver: 'cgroupfs' as const,
+    mapsOwners: false,
     details: async () => ({}),
   };
   const socket = join(folder, 'cri.sock');

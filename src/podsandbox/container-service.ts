@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { CleanupStack } from '../platform/cleanup-stack.ts';
 import { abortError, AppError, messageOf, wrap, type ErrorKind } from '../platform/errors.ts';
 import type { KeyedMutex } from '../platform/keyed-mutex.ts';
@@ -61,6 +62,7 @@ export class ContainerService implements Containers {
       const vm = readyVm(sandbox);
       if (config.security.privileged && !sandbox.record.config.privileged)
         throw new AppError('invalid', `a privileged container in pod sandbox "${sandboxId}", which is not privileged`);
+      refuseOtherUsers(sandbox.record, config);
       const image = images.find(config.image);
       if (image === undefined) throw new AppError('not-found', `image "${config.image}" is not present; pull it first`);
       const twin = [...sandbox.containers].find(({ record }) => sameName(record.config, config));
@@ -353,6 +355,16 @@ async function exitsWithin(entry: ContainerEntry, ms: number, signal: AbortSigna
   await Promise.race([entry.exited, patience]);
   waiting.abort();
   return entry.record.phase === 'exited';
+}
+
+/** Containers are in their pod's user namespace, whether they say so or nothing. */
+function refuseOtherUsers(sandbox: SandboxEntry['record'], config: ContainerConfig): void {
+  const { users } = config.security.namespaces;
+  if (users === undefined || isDeepStrictEqual(users, sandbox.config.namespaces.users ?? 'node')) return;
+  throw new AppError(
+    'invalid',
+    `user namespace of container "${config.metadata.name}" is not that of its pod sandbox "${sandbox.id}"`,
+  );
 }
 
 function sameName(a: ContainerConfig, b: ContainerConfig): boolean {

@@ -15,6 +15,7 @@ export interface GuestSetupInput {
 /** What makes an anonymous VM this pod: one call, right before anything of the pod runs. */
 export function guestSetup(input: GuestSetupInput): MessageInitShape<typeof ConfigureSandboxRequestSchema> {
   const { config, network, shareTag, machineId, entropy } = input;
+  const { users } = config.namespaces;
   return {
     clockNs: BigInt(Date.now()) * 1_000_000n,
     entropy,
@@ -34,6 +35,7 @@ export function guestSetup(input: GuestSetupInput): MessageInitShape<typeof Conf
     neighbours: network.neighbours.map((neighbour) => ({ ...neighbour })),
     sysctls: { ...config.sysctls },
     shareTag,
+    ...(typeof users === 'object' ? { userNamespace: { uids: [...users.uids], gids: [...users.gids] } } : {}),
   };
 }
 

@@ -20,6 +20,18 @@ export interface SandboxMetadata {
 
 export type NamespaceMode = 'pod' | 'container' | 'node' | 'target';
 
+/** `length` ids of a pod, from `containerId` on, are others outside of it, from `hostId` on. */
+export interface IdMapping {
+  readonly containerId: number;
+  readonly hostId: number;
+  readonly length: number;
+}
+
+export interface IdMappings {
+  readonly uids: readonly IdMapping[];
+  readonly gids: readonly IdMapping[];
+}
+
 /** As requested, echoed by PodSandboxStatus: a difference makes the kubelet recreate the pod. */
 export interface NamespaceOptions {
   readonly network: NamespaceMode;
@@ -27,6 +39,8 @@ export interface NamespaceOptions {
   readonly ipc: NamespaceMode;
   /** Container id, with pid "target". */
   readonly targetId: string;
+  /** "node" is no user namespace, as is saying nothing. */
+  readonly users?: 'node' | IdMappings;
 }
 
 export interface DnsConfig {
@@ -122,6 +136,8 @@ export interface ContainerMount {
   readonly selinuxRelabel: boolean;
   readonly propagation: MountPropagation;
   readonly recursiveReadonly: boolean;
+  /** What owners on disk are in the pod's virtual machine; those of its user namespace, for a pod that has one. */
+  readonly owners?: IdMappings;
 }
 
 export interface ContainerDevice {

@@ -3,6 +3,7 @@
  * and src/image and do not import this file; src/main.ts says `satisfies`.
  */
 import type { GuestAgent } from '../agent/guest-agent.ts';
+import type { IdMappings } from './model.ts';
 import type { Pressure } from './stats-model.ts';
 
 /** An absolute path on the host. */
@@ -157,6 +158,8 @@ export interface VolumeBinding {
   readonly readonly: 'no' | 'top' | 'all';
   /** slave: what is mounted below the source later appears as well. */
   readonly propagation: 'private' | 'slave';
+  /** What owners on disk are to the guest, in both directions. Not for what is mounted below the source. */
+  readonly owners?: IdMappings;
 }
 
 /**

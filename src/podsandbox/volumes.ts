@@ -56,6 +56,7 @@ function bindingOf(mount: ContainerMount, source: string, inShare: string): Volu
     inShare,
     readonly: mount.recursiveReadonly ? 'all' : mount.readonly ? 'top' : 'no',
     propagation: mount.propagation === 'private' ? 'private' : 'slave',
+    ...(mount.owners === undefined ? {} : { owners: mount.owners }),
   };
 }
 

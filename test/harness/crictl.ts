@@ -52,6 +52,13 @@ export class Crictl {
     return execa(crictlPath, this.arguments(...args), { stdin: 'ignore', env: { LANG: 'C.UTF-8' } });
   }
 
+  /** Runs it on a terminal of its own, and gives what that showed. */
+  async onTerminal(...args: readonly string[]): Promise<string> {
+    const words = [crictlPath, '--config', this.#config, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`);
+    const script = ['--quiet', '--return', '--command', words.join(' '), '/dev/null'];
+    return (await execa('script', script, { stdin: 'ignore', timeout: 180_000 })).stdout;
+  }
+
   /** Its standard output; rejects when it fails. */
   async run(...args: readonly string[]): Promise<string> {
     const { exitCode, stdout, stderr } = await this.try(...args);

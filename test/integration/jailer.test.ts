@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { mkdir, readFile, readdir, readlink, rm, rmdir, stat, symlink, writeFile } from 'node:fs/promises';
+import { chown, mkdir, readFile, readdir, readlink, rm, rmdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import { execa } from 'execa';
 import { JailFixture, jailer, mountsOf, statusOf } from '../harness/jail-fixture.ts';
@@ -180,6 +180,38 @@ describe('a QEMU that the jailer started', () => {
     await rmdir(jail.path('volume/below'));
     for (const index of ['0', '1', '2']) await rmdir(jail.path(`share/${index}`));
     expect((await mountsOf(pid)).filter(({ target }) => target.startsWith('/share/'))).toEqual([]);
+  });
+
+  test('sees and makes files of a volume with the owners that it is mapped to', async () => {
+    await mkdir(jail.path('owned'));
+    await mkdir(jail.path('share/owned'));
+    for (const [name, owner] of Object.entries({ root: 0, user: 1000, beyond: 70_000 })) {
+      await writeFile(jail.path(`owned/${name}`), '');
+      await chown(jail.path(`owned/${name}`), owner, owner);
+    }
+    const maps = ['--map-users', '0:100000:65536', '--map-groups', '0:200000:65536'];
+    expect(await jail.bind(pid, 'owned', '/share/owned', ...maps)).toMatchObject({ exitCode: 0, stderr: '' });
+    const inJail = ['--mount', '--target', String(pid), '--'];
+    const { stdout } = await execa('nsenter', [
+      ...[...inJail, 'stat', '--format=%n %u:%g'],
+      ...['root', 'user', 'beyond'].map((name) => `/share/owned/${name}`),
+    ]);
+    expect(stdout.split('\n')).toEqual([
+      '/share/owned/root 100000:200000',
+      '/share/owned/user 101000:201000',
+      '/share/owned/beyond 65534:65534',
+    ]);
+    // As QEMU does for 9p: made as itself, then given away.
+    const capabilities = '+chown,+dac_override,+fowner';
+    const asQemu = [
+      ...['--reuid', String(jail.uid), '--regid', String(jail.uid), '--clear-groups'],
+      ...['--inh-caps', capabilities, '--ambient-caps', capabilities],
+    ];
+    const script = 'echo x > /share/owned/new && chown 100005:200006 /share/owned/new';
+    await execa('nsenter', [...inJail, 'setpriv', ...asQemu, 'sh', '-c', script]);
+    const { uid, gid } = await stat(jail.path('owned/new'));
+    expect([uid, gid]).toEqual([5, 6]);
+    await rmdir(jail.path('share/owned'));
   });
 
   test('hears of later mounts in a volume only where it shall', async () => {
@@ -386,6 +418,12 @@ describe('the jailer itself', () => {
     const { stdout, stderr, exitCode } = await jail.sh('echo on', ['--rlimit', 'nofile=4000000000']);
     expect({ stdout, exitCode }).toEqual({ stdout: 'on', exitCode: 0 });
     expect(stderr).toMatch(/^kelyfos-jailer: warning: rlimit nofile: stays at \d+, may not be raised to 4000000000$/);
+  });
+
+  test('says where owners can be mapped', async () => {
+    expect((await execa(jailer, ['mappable', jail.state], { reject: false })).stderr).toBe('');
+    const { exitCode, stderr } = await execa(jailer, ['mappable', '/proc'], { reject: false });
+    expect([exitCode, stderr]).toEqual([127, expect.stringMatching(/^kelyfos-jailer: map owners: \/proc: /)]);
   });
 
   test('does not mount through a symbolic link', async () => {

@@ -14,5 +14,7 @@ pub const CGROUP: &str = "/sys/fs/cgroup";
 pub const IMAGES: &str = "/run/kelyfos/images";
 /// Merged root file systems, one mount point per container.
 pub const ROOTFS: &str = "/run/kelyfos/rootfs";
+/// Folders while they are mounted with other owners.
+pub const MAPPED: &str = "/run/kelyfos/mapped";
 /// The scratch disk with a folder of writable layers per container.
 pub const SCRATCH: &str = "/run/kelyfos/scratch";

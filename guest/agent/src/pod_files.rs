@@ -4,7 +4,7 @@
 
 use std::{fmt::Write as _, fs, io, net::IpAddr, path::Path};
 
-use crate::{paths, proto::Dns};
+use crate::{container::user_namespace::Owner, paths, proto::Dns};
 
 const MACHINE_ID: &str = "/etc/machine-id";
 
@@ -15,6 +15,14 @@ pub fn write_identity(hostname: &str, domainname: &str, addresses: &[IpAddr]) ->
 
 pub fn write_resolver(dns: &Dns) -> io::Result<()> {
     fs::write(paths::POD_RESOLV_CONF, resolv_conf(dns))
+}
+
+/// Whose root may change them.
+pub fn give_to(root: Owner) -> io::Result<()> {
+    for file in [paths::POD_HOSTNAME, paths::POD_HOSTS, paths::POD_RESOLV_CONF] {
+        std::os::unix::fs::chown(file, Some(root.uid), Some(root.gid))?;
+    }
+    Ok(())
 }
 
 pub fn write_machine_id(id: &str) -> io::Result<()> {

@@ -1,9 +1,11 @@
 //! Connections from the host with whatever listens on localhost in the pod, whose network namespace is
-//! the guest's own.
+//! the guest's own, or that of its user namespace.
 
 use std::{
     future::Future,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,14 +13,14 @@ use bytes::BytesMut;
 use rustix::net::sockopt::set_socket_linger;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::mpsc,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::{
-    container::plain,
+    container::{plain, user_namespace::UserNamespace},
     proto::{PortForwardRequest, PortForwardResponse},
     service::ResponseStream,
 };
@@ -30,23 +32,30 @@ const QUEUED_RESPONSES: usize = 4;
 type Responses = mpsc::Sender<Result<PortForwardResponse, Status>>;
 
 /// Connects, and leaves the rest to a task. Dropping the answer resets the connection.
-pub async fn start(mut requests: Streaming<PortForwardRequest>) -> Result<ResponseStream<PortForwardResponse>, Status> {
+pub async fn start(
+    mut requests: Streaming<PortForwardRequest>,
+    user_namespace: Option<Arc<UserNamespace>>,
+) -> Result<ResponseStream<PortForwardResponse>, Status> {
     let first = requests
         .message()
         .await?
         .ok_or_else(|| Status::invalid_argument("the first message is missing"))?;
     let port = u16::try_from(first.port).ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| Status::invalid_argument(format!("port: {} is not one", first.port)))?;
-    let socket = connect(port).await?;
+    let socket = connect(port, user_namespace.as_deref()).await?;
     let (sender, receiver) = mpsc::channel(QUEUED_RESPONSES);
     tokio::spawn(forward(socket, first, requests, sender));
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
-async fn connect(port: u16) -> Result<TcpStream, Status> {
+async fn connect(port: u16, user_namespace: Option<&UserNamespace>) -> Result<TcpStream, Status> {
     let mut failures = Vec::new();
     for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-        match TcpStream::connect((address, port)).await {
+        let connected = match socket(address, user_namespace) {
+            Ok(socket) => socket.connect((address, port).into()).await,
+            Err(error) => Err(error),
+        };
+        match connected {
             Ok(socket) => return Ok(socket),
             Err(error) => failures.push(format!("{address}: {}", plain(&error))),
         }
@@ -55,6 +64,15 @@ async fn connect(port: u16) -> Result<TcpStream, Status> {
     Err(Status::failed_precondition(format!(
         "cannot connect to port {port} on localhost in the pod: {failures}"
     )))
+}
+
+/// It stays in the network namespace that it is made in.
+fn socket(address: IpAddr, user_namespace: Option<&UserNamespace>) -> io::Result<TcpSocket> {
+    let make = || match address {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    user_namespace.map_or_else(make, |it| it.within(make)?)
 }
 
 /// Who ends a connection before both directions have ended.

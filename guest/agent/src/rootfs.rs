@@ -4,16 +4,21 @@
 use std::{
     collections::HashMap,
     fs, io,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree};
 use thiserror::Error;
 use tonic::Status;
 
 use crate::{
+    container::user_namespace::UserNamespace,
     disks::{self, DiskError},
     log, mounts, paths,
     proto::FileSystemFigures,
@@ -70,14 +75,20 @@ pub struct RootFs {
 impl RootFs {
     /// Mounts the image of `image_disk` under a fresh writable layer and returns the merged folder.
     /// It is writable: whoever wants it read-only makes it so after making the mount points.
-    pub fn mount(&self, container_id: &str, image_disk: &str) -> Result<PathBuf, RootFsError> {
+    /// With a user namespace its files have the owners they have in the image, as the pod sees them.
+    pub fn mount(
+        &self,
+        container_id: &str,
+        image_disk: &str,
+        user_namespace: Option<&UserNamespace>,
+    ) -> Result<PathBuf, RootFsError> {
         let mut state = self.state();
         if state.images.contains_key(container_id) {
             return Err(RootFsError::Exists(container_id.to_owned()));
         }
         state.mount_scratch()?;
         let image = state.mount_image(image_disk)?;
-        let result = mount_overlay(container_id, &image);
+        let result = mount_overlay(container_id, &image, user_namespace);
         match result {
             Ok(_) => {
                 state
@@ -233,7 +244,11 @@ fn layer(container_id: &str) -> PathBuf {
     Path::new(paths::SCRATCH).join("layers").join(container_id)
 }
 
-fn mount_overlay(container_id: &str, image: &Path) -> Result<PathBuf, RootFsError> {
+fn mount_overlay(
+    container_id: &str,
+    image: &Path,
+    user_namespace: Option<&UserNamespace>,
+) -> Result<PathBuf, RootFsError> {
     let layer = layer(container_id);
     let merged = merged(container_id);
     let name = format!("root file system of container {container_id}");
@@ -243,6 +258,9 @@ fn mount_overlay(container_id: &str, image: &Path) -> Result<PathBuf, RootFsErro
     for folder in [&upper, &work] {
         step(&name, fs::create_dir_all(folder))?;
     }
+    let mapped = user_namespace.map(|it| MappedFolder::mount(it, image, container_id));
+    let mapped = step(&name, mapped.transpose())?;
+    let image = mapped.as_ref().map_or(image, |it| &it.path);
     // The root folder of the container is the upper one's: it takes over mode and owner of the image's.
     step(&name, copy_attributes(image, &upper))?;
     let options = format!(
@@ -259,6 +277,38 @@ fn mount_overlay(container_id: &str, image: &Path) -> Result<PathBuf, RootFsErro
         step(&name, remove_tree(&layer))?;
     }
     result.map(|()| merged)
+}
+
+/// A folder with the owners that a user namespace makes of those on disk. Overlayfs takes its layers by path and
+/// keeps what was mounted there, so it is attached only for as long as this lives. Only the image is one: the
+/// writable layer is gone with the container, whatever numbers it has for its owners.
+struct MappedFolder {
+    path: PathBuf,
+}
+
+impl MappedFolder {
+    fn mount(namespace: &UserNamespace, folder: &Path, name: &str) -> io::Result<Self> {
+        let tree = open_tree(
+            CWD,
+            folder,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )?;
+        namespace.map_mount(tree.as_fd())?;
+        let path = Path::new(paths::MAPPED).join(name);
+        fs::create_dir_all(&path)?;
+        let mapped = Self { path };
+        move_mount(&tree, c"", CWD, &mapped.path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        Ok(mapped)
+    }
+}
+
+impl Drop for MappedFolder {
+    fn drop(&mut self) {
+        let removed = mounts::unmount(&self.path, UnmountFlags::DETACH).and_then(|()| remove_folder(&self.path));
+        if let Err(error) = removed {
+            log!("{}: {error}", self.path.display());
+        }
+    }
 }
 
 fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {

@@ -12,13 +12,16 @@ use thiserror::Error;
 use tonic::Status;
 
 use crate::{
-    clock, entropy, log, mounts,
+    clock,
+    container::user_namespace::{IdMap, Owner, UserNamespace},
+    entropy, log, mounts,
     network::{
         Network,
         plan::{Invalid, Plan},
     },
     paths, pod_files,
-    proto::{ConfigureSandboxRequest, ConfigureSandboxResponse, Dns},
+    proto::{self, ConfigureSandboxRequest, ConfigureSandboxResponse, Dns},
+    reaper::Reaper,
     share::Share,
     sysctl,
 };
@@ -52,6 +55,7 @@ struct State {
     /// Parameters that were changed, with the values they had before.
     sysctls: Vec<(String, String)>,
     boot_id: String,
+    user_namespace: Option<Arc<UserNamespace>>,
 }
 
 /// Cheap to clone.
@@ -62,14 +66,26 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Blocks. One call at a time; the later wins.
-    pub fn configure(&self, request: &ConfigureSandboxRequest) -> Result<ConfigureSandboxResponse, ConfigureError> {
+    pub fn configure(
+        &self,
+        request: &ConfigureSandboxRequest,
+        reaper: &Reaper,
+    ) -> Result<ConfigureSandboxResponse, ConfigureError> {
         let plan = Plan::new(request)?;
         check(request)?;
+        let maps = request.user_namespace.as_ref().map(id_maps).transpose()?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.settle(maps, reaper)?;
         state.apply(request, &plan)?;
         Ok(ConfigureSandboxResponse {
             clock_ns: clock::now_ns(),
         })
+    }
+
+    /// What the pod has instead of the guest's own users and network.
+    pub fn user_namespace(&self) -> Option<Arc<UserNamespace>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.user_namespace.clone()
     }
 
     /// Empty before the first configuration: the kernel makes the id when it is first read, and one
@@ -84,6 +100,25 @@ impl Sandbox {
 }
 
 impl State {
+    /// Once there is a pod in a user namespace, the guest is that pod's for ever.
+    fn settle(&mut self, maps: Option<(IdMap, IdMap)>, reaper: &Reaper) -> Result<(), ConfigureError> {
+        match (&self.user_namespace, maps) {
+            (None, None) => Ok(()),
+            (Some(namespace), Some((uids, gids))) if namespace.has(&uids, &gids) => Ok(()),
+            (Some(_), _) => Err(ConfigureError::Field {
+                field: "user_namespace".to_owned(),
+                reason: "the guest has another one".to_owned(),
+            }),
+            (None, Some((uids, gids))) => {
+                self.restore_sysctls();
+                let namespace = step("user namespace", UserNamespace::create(uids, gids, reaper))?;
+                step("network", self.network.move_to(namespace.network()))?;
+                self.user_namespace = Some(Arc::new(namespace));
+                Ok(())
+            }
+        }
+    }
+
     fn apply(&mut self, request: &ConfigureSandboxRequest, plan: &Plan) -> Result<(), ConfigureError> {
         step("entropy", entropy::reseed(&request.entropy))?;
         if request.clock_ns != 0 {
@@ -92,14 +127,6 @@ impl State {
         step("boot id", self.read_boot_id())?;
         step("machine id", pod_files::write_machine_id(&request.machine_id))?;
         step(
-            "host name",
-            rustix::system::sethostname(request.hostname.as_bytes()).map_err(Into::into),
-        )?;
-        step(
-            "domain name",
-            rustix::system::setdomainname(request.domainname.as_bytes()).map_err(Into::into),
-        )?;
-        step(
             "hosts",
             pod_files::write_identity(&request.hostname, &request.domainname, &plan.addresses()),
         )?;
@@ -107,10 +134,34 @@ impl State {
             "DNS",
             pod_files::write_resolver(request.dns.as_ref().unwrap_or(&Dns::default())),
         )?;
-        step("network", self.network.apply(plan))?;
-        self.set_sysctls(&request.sysctls)?;
-        step("shared memory", mount_shm(request.shm_size_bytes))?;
+        let root = match self.user_namespace.clone() {
+            None => {
+                self.configure_kernel(request, plan)?;
+                Owner::ROOT
+            }
+            Some(namespace) => {
+                let configured = namespace.within(|| self.configure_kernel(request, plan));
+                step("namespaces of the pod", configured)??;
+                namespace.root()
+            }
+        };
+        step("files of the pod", pod_files::give_to(root))?;
+        step("shared memory", mount_shm(request.shm_size_bytes, root))?;
         step("share", self.share.mount(&request.share_tag))
+    }
+
+    /// What belongs to the namespaces of the calling thread.
+    fn configure_kernel(&mut self, request: &ConfigureSandboxRequest, plan: &Plan) -> Result<(), ConfigureError> {
+        step(
+            "host name",
+            rustix::system::sethostname(request.hostname.as_bytes()).map_err(Into::into),
+        )?;
+        step(
+            "domain name",
+            rustix::system::setdomainname(request.domainname.as_bytes()).map_err(Into::into),
+        )?;
+        step("network", self.network.apply(plan))?;
+        self.set_sysctls(&request.sysctls)
     }
 
     fn read_boot_id(&mut self) -> io::Result<()> {
@@ -120,14 +171,28 @@ impl State {
         Ok(())
     }
 
-    fn set_sysctls(&mut self, wanted: &HashMap<String, String>) -> Result<(), ConfigureError> {
+    fn restore_sysctls(&mut self) {
         for (name, value) in std::mem::take(&mut self.sysctls).iter().rev() {
-            if let Err(error) = sysctl::set(name, value) {
+            if let Err(error) = self.set_sysctl(name, value) {
                 log!("restore {name}: {error}");
             }
         }
+    }
+
+    /// Parameters of the IPC namespace are for its own root alone.
+    fn set_sysctl(&self, name: &str, value: &str) -> io::Result<String> {
+        match (sysctl::set(name, value), &self.user_namespace) {
+            (Err(error), Some(namespace)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                namespace.within_as_root(|| sysctl::set(name, value))?
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn set_sysctls(&mut self, wanted: &HashMap<String, String>) -> Result<(), ConfigureError> {
+        self.restore_sysctls();
         for (name, value) in wanted {
-            let before = sysctl::set(name, value).map_err(|source| refused(name, source))?;
+            let before = self.set_sysctl(name, value).map_err(|source| refused(name, source))?;
             self.sysctls.push((name.clone(), before));
         }
         Ok(())
@@ -149,7 +214,7 @@ fn refused(name: &str, source: io::Error) -> ConfigureError {
 }
 
 /// A fresh one each time: nothing of a rehearsal is left in it.
-fn mount_shm(wanted_bytes: i64) -> io::Result<()> {
+fn mount_shm(wanted_bytes: i64, root: Owner) -> io::Result<()> {
     let bytes = if wanted_bytes == 0 {
         DEFAULT_SHM_BYTES
     } else {
@@ -158,7 +223,18 @@ fn mount_shm(wanted_bytes: i64) -> io::Result<()> {
     let target = Path::new(paths::POD_SHM);
     mounts::unmount(target, UnmountFlags::DETACH)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mounts::mount("shm", target, "tmpfs", flags, &format!("mode=1777,size={bytes}"))
+    let options = format!("mode=1777,size={bytes},uid={},gid={}", root.uid, root.gid);
+    mounts::mount("shm", target, "tmpfs", flags, &options)
+}
+
+fn id_maps(request: &proto::UserNamespace) -> Result<(IdMap, IdMap), ConfigureError> {
+    let parse = |kind: &str, mappings: &[proto::IdMapping]| {
+        IdMap::parse(mappings).map_err(|reason| ConfigureError::Field {
+            field: format!("user_namespace.{kind}"),
+            reason: reason.to_owned(),
+        })
+    };
+    Ok((parse("uids", &request.uids)?, parse("gids", &request.gids)?))
 }
 
 fn check(request: &ConfigureSandboxRequest) -> Result<(), ConfigureError> {

@@ -77,8 +77,8 @@ impl Agent for Service {
         &self,
         request: Request<proto::ConfigureSandboxRequest>,
     ) -> Result<Response<proto::ConfigureSandboxResponse>, Status> {
-        let sandbox = self.context.sandbox.clone();
-        complete_blocking(move || Ok(sandbox.configure(request.get_ref())?)).await
+        let Context { sandbox, reaper, .. } = self.context.clone();
+        complete_blocking(move || Ok(sandbox.configure(request.get_ref(), &reaper)?)).await
     }
 
     async fn create_container(
@@ -172,7 +172,9 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<proto::PortForwardRequest>>,
     ) -> Result<Response<Self::PortForwardStream>, Status> {
-        port_forward::start(request.into_inner()).await.map(Response::new)
+        let user_namespace = self.context.sandbox.user_namespace();
+        let started = port_forward::start(request.into_inner(), user_namespace).await;
+        started.map(Response::new)
     }
 
     async fn stats(&self, request: Request<proto::StatsRequest>) -> Result<Response<proto::StatsResponse>, Status> {

@@ -104,6 +104,7 @@ beforeEach(async () => {
     handlers: ['kelyfos'],
     defaultHandler: 'kelyfos',
     cgroupDriver: 'cgroupfs' as const,
+    mapsOwners: false,
     details: async () => ({}),
   };
   const theirs = host as unknown as HostRuntime;

@@ -7,16 +7,19 @@ use std::{
     fs,
     io::{self, Write},
     os::fd::OwnedFd,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, chown},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use thiserror::Error;
 
+use super::user_namespace::Owner;
 use crate::proto;
 
 const CONTROLLERS: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb"];
+/// Names of the files that belong to who divides a cgroup.
+const DELEGATE: &str = "/sys/kernel/cgroup/delegate";
 /// After SIGKILL only a task in an uninterruptible sleep takes longer.
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -96,6 +99,20 @@ impl Cgroup {
         let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
         let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(&self.path);
         file.map(OwnedFd::from).map_err(|error| self.failed("open", error))
+    }
+
+    /// Makes the cgroup its owner's, who may divide it further; its limits stay the agent's (cgroups(7),
+    /// "Cgroups delegation").
+    pub fn delegate(&self, owner: Owner) -> Result<(), CgroupError> {
+        let failed = |error| self.failed("delegate", error);
+        let files = fs::read_to_string(DELEGATE).map_err(failed)?;
+        let give = |path: &Path| match chown(path, Some(owner.uid), Some(owner.gid)) {
+            // Of a controller that there is not.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(failed),
+        };
+        give(&self.path)?;
+        files.lines().try_for_each(|file| give(&self.path.join(file)))
     }
 
     pub fn apply(&self, settings: &[Setting]) -> Result<(), CgroupError> {

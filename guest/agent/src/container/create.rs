@@ -21,6 +21,7 @@ use super::{
     mounts,
     process::{ProcessError, Profile},
     stdio::{self, AgentEnds, Stream},
+    user_namespace::Owner,
 };
 use crate::{
     log, paths,
@@ -33,6 +34,8 @@ struct Prepared {
     root: PathBuf,
     plan: RootPlan,
     profile: Profile,
+    /// Who it runs as, for the guest's kernel.
+    owner: Owner,
     cgroup: Cgroup,
     cgroup_fd: OwnedFd,
 }
@@ -66,15 +69,11 @@ async fn attempt(shared: &Arc<Shared>, request: CreateContainerRequest) -> Resul
     };
     let own_ipc = match namespaces.ipc() {
         Mode::Pod => false,
-        Mode::Container => true,
-        Mode::Target => {
-            let value = "TARGET".to_owned();
-            return Err(ContainerError::Invalid {
-                field: "namespaces.ipc",
-                value,
-                expected: "POD or CONTAINER",
-            });
+        Mode::Container if shared.context.sandbox.user_namespace().is_some() => {
+            return Err(bad_ipc("CONTAINER", "POD in a pod with a user namespace"));
         }
+        Mode::Container => true,
+        Mode::Target => return Err(bad_ipc("TARGET", "POD or CONTAINER")),
     };
     let lost = ContainerError::TaskLost { id: request.id.clone() };
     let (inner, moved) = (Arc::clone(shared), request.clone());
@@ -125,6 +124,14 @@ async fn attempt(shared: &Arc<Shared>, request: CreateContainerRequest) -> Resul
     })
 }
 
+fn bad_ipc(value: &str, expected: &'static str) -> ContainerError {
+    ContainerError::Invalid {
+        field: "namespaces.ipc",
+        value: value.to_owned(),
+        expected,
+    }
+}
+
 struct Launched {
     child: Child,
     ends: Option<AgentEnds>,
@@ -146,6 +153,7 @@ fn fork(
         root,
         plan,
         profile,
+        owner,
         cgroup,
         cgroup_fd,
     } = prepared;
@@ -153,7 +161,7 @@ fn fork(
     let pipes = if stdio.tty {
         None
     } else {
-        let pipes = stdio::pipes(stdio.stdin, profile.identity.uid, profile.identity.gid);
+        let pipes = stdio::pipes(stdio.stdin, owner);
         Some(pipes.map_err(|source| streams_failed(&request.id, source))?)
     };
     let streams = match &pipes {
@@ -227,8 +235,9 @@ async fn until_ready(child: &Child) -> Result<Option<OwnedFd>, LaunchError> {
 
 /// Blocks on the kernel.
 fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) -> Result<Prepared, ContainerError> {
+    let user_namespace = shared.context.sandbox.user_namespace();
     let request = &CreateContainerRequest {
-        devices: devices::resolve(&request.devices)?,
+        devices: devices::resolve(&request.devices, user_namespace.as_deref())?,
         ..request.clone()
     };
     let rootfs = request.rootfs.as_ref().ok_or(ProcessError::Missing("rootfs"))?;
@@ -236,7 +245,10 @@ fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) ->
     // Cheap checks before anything is acquired.
     let settings = cgroup::settings(&request.resources.clone().unwrap_or_default())?;
     let rules = device_program::rules(&request.devices)?;
-    let root = shared.context.rootfs.mount(&request.id, &rootfs.image_disk)?;
+    let root = shared
+        .context
+        .rootfs
+        .mount(&request.id, &rootfs.image_disk, user_namespace.as_deref())?;
     let open_failed = |source| ContainerError::Io {
         id: request.id.clone(),
         step: "open its root",
@@ -246,9 +258,13 @@ fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) ->
         let folder = File::open(&root).map_err(open_failed)?;
         Profile::resolve(process, folder.as_fd(), terminal, &shared.programs)?
     };
-    let plan = mounts::plan(request, &root, &shared.context.rootfs)?;
+    let owner = profile.owner(user_namespace.as_deref()).map_err(ProcessError::from)?;
+    let plan = mounts::plan(request, &root, &shared.context.rootfs, user_namespace.as_ref())?;
     let cgroup = Cgroup::parent(paths::CGROUP.as_ref())?.create_child(&request.id)?;
     cgroup.apply(&settings)?;
+    if let Some(namespace) = &user_namespace {
+        cgroup.delegate(namespace.root())?;
+    }
     let cgroup_fd = cgroup.open()?;
     if let Some(rules) = rules {
         shared.devices.attach(rules, cgroup_fd.as_fd())?;
@@ -257,6 +273,7 @@ fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) ->
         root,
         plan,
         profile,
+        owner,
         cgroup,
         cgroup_fd,
     })

@@ -10,7 +10,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::launcher::plain;
+use super::{launcher::plain, user_namespace::Unmapped};
 use crate::{disks::DiskError, proto};
 
 #[derive(Debug, Error)]
@@ -27,6 +27,8 @@ pub enum DeviceError {
     Absent { path: String },
     #[error("devices: {path:?}: {}", plain(.source))]
     List { path: String, source: io::Error },
+    #[error("devices: {0}")]
+    Unmapped(#[from] Unmapped),
     #[error("devices: {0}")]
     Disk(#[from] DiskError),
     #[error("device program: {step}: {source}")]

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::device_program::DeviceError;
+use super::{device_program::DeviceError, user_namespace::UserNamespace};
 use crate::{disks, proto};
 
 const FOLDER: &str = "/dev";
@@ -15,10 +15,18 @@ const FOLDER: &str = "/dev";
 const OWN: [&str; 7] = ["pts", "shm", "mqueue", "fd", "ptmx", "console", "tty"];
 const DEEPEST: u32 = 8;
 
-/// The same devices, each with type, numbers and mode. What the guest does not have is an error.
-pub fn resolve(devices: &[proto::Device]) -> Result<Vec<proto::Device>, DeviceError> {
+/// The same devices, each with type, numbers, mode and the guest's numbers for its owner. What the guest does not
+/// have is an error. All devices of the guest stay its own root's: in a user namespace, a privileged container sees
+/// them and has no access.
+pub fn resolve(devices: &[proto::Device], ids: Option<&UserNamespace>) -> Result<Vec<proto::Device>, DeviceError> {
     let mut resolved = Vec::new();
-    for device in devices {
+    for asked in devices {
+        let mut device = asked.clone();
+        if let (Some(ids), false) = (ids, device.all) {
+            device.uid = ids.uid(device.uid)?;
+            device.gid = ids.gid(device.gid)?;
+        }
+        let device = &device;
         if !device.disk.is_empty() {
             let node = disks::find(&device.disk)?;
             add(device, &node, &device.path, &mut resolved, 0)?;
@@ -122,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_node_gives_its_type_and_numbers() {
-        let [device] = &resolve(&[named("/dev/null", "/dev/nothing")]).unwrap()[..] else {
+        let [device] = &resolve(&[named("/dev/null", "/dev/nothing")], None).unwrap()[..] else {
             panic!()
         };
         assert_eq!((device.r#type.as_str(), device.major, device.minor), ("c", 1, 3));
@@ -132,7 +140,7 @@ mod tests {
     #[test]
     fn what_is_not_there_or_no_device_is_an_error() {
         for source in ["/dev/nonsense", "/proc/self/exe"] {
-            let error = resolve(&[named(source, "/dev/x")]).unwrap_err();
+            let error = resolve(&[named(source, "/dev/x")], None).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!("devices: the guest has no device {source:?}")
@@ -148,6 +156,6 @@ mod tests {
             major: 9,
             ..Default::default()
         }];
-        assert_eq!(resolve(&given).unwrap(), given);
+        assert_eq!(resolve(&given, None).unwrap(), given);
     }
 }

@@ -92,6 +92,8 @@ fn make_process(
     } else {
         Profile::resolve(process, container.open_root()?.as_fd(), stdio.tty, &shared.programs)?
     };
+    let user_namespace = shared.context.sandbox.user_namespace();
+    let owner = profile.owner(user_namespace.as_deref()).map_err(ProcessError::from)?;
     let io_failed = |source| ContainerError::Io {
         id: container.id.clone(),
         step: "make the streams of an exec",
@@ -100,7 +102,7 @@ fn make_process(
     let pipes = if stdio.tty {
         None
     } else {
-        Some(stdio::pipes(stdio.stdin, profile.identity.uid, profile.identity.gid).map_err(io_failed)?)
+        Some(stdio::pipes(stdio.stdin, owner).map_err(io_failed)?)
     };
     let streams = match &pipes {
         Some((_, ends)) => Streams::Files(ends.descriptors()),
@@ -109,6 +111,7 @@ fn make_process(
     let program = profile.program(&process.argv, streams, false)?;
     let entry = Entry::Join {
         pidfd: container.pidfd.as_raw_fd(),
+        user_namespace: user_namespace.is_some(),
     };
     let launched = Launch {
         entry,

@@ -22,6 +22,7 @@ mod seccomp;
 mod stats;
 mod stdio;
 mod sys;
+pub mod user_namespace;
 mod users;
 mod volumes;
 

@@ -1,6 +1,9 @@
 //! Mount options as words, as /etc/fstab has them.
 
-use super::sys::MountAttributes;
+use super::{
+    sys::MountAttributes,
+    user_namespace::{Unmapped, UserNamespace},
+};
 
 /// All bits of a mount's way to keep access times.
 const ATTRIBUTES_OF_ACCESS_TIME: u64 = 0x70;
@@ -86,8 +89,15 @@ impl Options {
         self.flags | if readonly { libc::MS_RDONLY } else { 0 }
     }
 
-    pub fn data(&self) -> String {
-        self.data.join(",")
+    /// For the file system, which the guest's root mounts: owners are given by the guest's ids.
+    pub fn data(&self, ids: Option<&UserNamespace>) -> Result<String, Unmapped> {
+        let word = |word: &String| match (ids, word.split_once('=')) {
+            (Some(ids), Some(("uid", id))) => mapped("uid", id, |id| ids.uid(id)).unwrap_or_else(|| Ok(word.clone())),
+            (Some(ids), Some(("gid", id))) => mapped("gid", id, |id| ids.gid(id)).unwrap_or_else(|| Ok(word.clone())),
+            _ => Ok(word.clone()),
+        };
+        let words: Vec<_> = self.data.iter().map(word).collect::<Result<_, _>>()?;
+        Ok(words.join(","))
     }
 
     pub fn attributes(&self, readonly: bool) -> MountAttributes {
@@ -106,6 +116,12 @@ impl Options {
     }
 }
 
+/// None for what is not an id: the kernel will say so.
+fn mapped(name: &str, id: &str, map: impl Fn(u32) -> Result<u32, Unmapped>) -> Option<Result<String, Unmapped>> {
+    let id = id.parse().ok()?;
+    Some(map(id).map(|id| format!("{name}={id}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,7 +135,7 @@ mod tests {
             options.flags(false),
             libc::MS_NOSUID | libc::MS_NOATIME | libc::MS_RDONLY
         );
-        assert_eq!(options.data(), "mode=755,size=1m");
+        assert_eq!(options.data(None).unwrap(), "mode=755,size=1m");
         let attributes = options.attributes(false);
         assert_eq!(
             attributes.set,

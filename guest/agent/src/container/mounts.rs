@@ -10,6 +10,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    sync::Arc,
 };
 
 use thiserror::Error;
@@ -23,6 +24,7 @@ use super::{
     },
     mount_options::Options,
     sys::{self, MountAttributes},
+    user_namespace::{Owner, Unmapped, UserNamespace},
     volumes::{self, VolumeError},
 };
 use crate::{
@@ -65,6 +67,8 @@ pub enum MountError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
+    Unmapped(#[from] Unmapped),
+    #[error(transparent)]
     Device(#[from] DeviceError),
     #[error("a path or option has a null byte in it")]
     Null(#[from] NulError),
@@ -72,7 +76,14 @@ pub enum MountError {
 
 /// All steps towards the root file system that the request describes; `root` is where `file_systems`
 /// has it. Blocks on the kernel.
-pub fn plan(request: &CreateContainerRequest, root: &Path, file_systems: &RootFs) -> Result<RootPlan, MountError> {
+pub fn plan(
+    request: &CreateContainerRequest,
+    root: &Path,
+    file_systems: &RootFs,
+    user_namespace: Option<&Arc<UserNamespace>>,
+) -> Result<RootPlan, MountError> {
+    let ids = user_namespace.map(AsRef::as_ref);
+    let owner = ids.map_or(Owner::ROOT, UserNamespace::root);
     limit("mounts", request.mounts.len(), MAX_MOUNTS)?;
     limit("devices", request.devices.len(), MAX_DEVICES)?;
     limit("masked_paths", request.masked_paths.len(), MAX_PATHS)?;
@@ -87,11 +98,11 @@ pub fn plan(request: &CreateContainerRequest, root: &Path, file_systems: &RootFs
             action: match kind {
                 Kind::Image => {
                     let source = volumes::image(file_systems, &request.id, mount)?;
-                    clone(mount, &source, &mount.source, &destination)?
+                    clone(mount, &source, &mount.source, &destination, ids)?
                 }
                 Kind::Volume => {
                     // The disk forbids devices for all but the root file systems, and this is a part of one.
-                    let source = volumes::own(&request.id, index, root, &destination)?;
+                    let source = volumes::own(&request.id, index, root, &destination, owner)?;
                     let options = vec!["dev".to_owned()];
                     clone(
                         &proto::Mount {
@@ -101,19 +112,20 @@ pub fn plan(request: &CreateContainerRequest, root: &Path, file_systems: &RootFs
                         &source,
                         &destination,
                         &destination,
+                        None,
                     )?
                 }
-                _ => action(mount, kind, &destination)?,
+                _ => action(mount, kind, &destination, ids)?,
             },
             label,
         });
         if kind == Kind::Dev {
-            steps.push(default_devices(&destination)?);
+            steps.push(default_devices(&destination, owner)?);
             has_devices |= destination == "/dev";
         }
     }
     if !has_devices {
-        steps.push(default_devices("/dev")?);
+        steps.push(default_devices("/dev", owner)?);
     }
     for device in request.devices.iter().filter(|device| !device.all) {
         steps.push(requested_device(device)?);
@@ -143,6 +155,7 @@ pub fn plan(request: &CreateContainerRequest, root: &Path, file_systems: &RootFs
         root: CString::new(root.as_os_str().as_encoded_bytes())?,
         steps,
         readonly,
+        user_namespace: user_namespace.cloned(),
     })
 }
 
@@ -193,8 +206,13 @@ fn destination(mount: &proto::Mount, kind: Kind) -> Result<String, MountError> {
     Ok(destination)
 }
 
-fn action(mount: &proto::Mount, kind: Kind, destination: &str) -> Result<Action, MountError> {
-    let file_system = |name: &str, defaults: &[&str]| new_file_system(mount, name, defaults, destination);
+fn action(
+    mount: &proto::Mount,
+    kind: Kind,
+    destination: &str,
+    ids: Option<&UserNamespace>,
+) -> Result<Action, MountError> {
+    let file_system = |name: &str, defaults: &[&str]| new_file_system(mount, name, defaults, destination, ids);
     match kind {
         Kind::Bind => bind(mount, &clean("mounts.source", &mount.source)?, destination),
         Kind::Shm => bind(mount, paths::POD_SHM, destination),
@@ -222,6 +240,7 @@ fn new_file_system(
     name: &str,
     defaults: &[&str],
     destination: &str,
+    ids: Option<&UserNamespace>,
 ) -> Result<Action, MountError> {
     let options = if mount.options.is_empty() {
         Options::parse(defaults)
@@ -232,7 +251,7 @@ fn new_file_system(
         source: CString::new(name)?,
         kind: CString::new(name)?,
         flags: options.flags(mount.readonly),
-        data: CString::new(options.data())?,
+        data: CString::new(options.data(ids)?)?,
         target: Target::new(destination)?,
         plain: matches!(name, "proc" | "sysfs"),
     })
@@ -244,11 +263,17 @@ fn bind(mount: &proto::Mount, source: &str, destination: &str) -> Result<Action,
         path: source.to_owned(),
         source: error,
     })?;
-    clone(mount, &opened.into(), source, destination)
+    clone(mount, &opened.into(), source, destination, None)
 }
 
-/// Mounts what is open; `source` names it in errors.
-fn clone(mount: &proto::Mount, file: &File, source: &str, destination: &str) -> Result<Action, MountError> {
+/// Mounts what is open; `source` names it in errors. With `ids` its owners are mapped.
+fn clone(
+    mount: &proto::Mount,
+    file: &File,
+    source: &str,
+    destination: &str,
+    ids: Option<&UserNamespace>,
+) -> Result<Action, MountError> {
     let failed = |error| MountError::Source {
         path: source.to_owned(),
         source: error,
@@ -259,6 +284,7 @@ fn clone(mount: &proto::Mount, file: &File, source: &str, destination: &str) -> 
         MountPoint::File
     };
     let tree = sys::clone_tree(file.as_fd(), mount.recursive).map_err(failed)?;
+    ids.map_or(Ok(()), |ids| ids.map_mount(tree.as_fd())).map_err(failed)?;
     attach(mount, tree, point, destination)
 }
 
@@ -346,15 +372,15 @@ const DEFAULT_LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "stderr"),
 ];
 
-fn default_devices(folder: &str) -> Result<Step, MountError> {
+fn default_devices(folder: &str, owner: Owner) -> Result<Step, MountError> {
     let nodes = DEFAULT_NODES.iter().map(|(name, major, minor)| {
         let device = libc::makedev(*major, *minor);
         Ok(Node {
             name: CString::new(*name)?,
             mode: libc::S_IFCHR | 0o666,
             device,
-            uid: 0,
-            gid: 0,
+            uid: owner.uid,
+            gid: owner.gid,
         })
     });
     let links = DEFAULT_LINKS
@@ -431,6 +457,7 @@ mod tests {
             },
             Path::new("/run/root"),
             &RootFs::default(),
+            None,
         )
     }
 

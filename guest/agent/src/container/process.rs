@@ -13,6 +13,7 @@ use super::{
     guest_path,
     launcher::spec::{Program, ResourceLimit, Streams, StringList, Target},
     seccomp::{self, Programs, SeccompError},
+    user_namespace::{Owner, Unmapped, UserNamespace},
     users::{self, Identity, UserError},
 };
 use crate::proto;
@@ -49,6 +50,8 @@ pub enum ProcessError {
     Capabilities(#[from] CapabilityError),
     #[error(transparent)]
     User(#[from] UserError),
+    #[error("process.user: {0}")]
+    Unmapped(#[from] Unmapped),
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
 }
@@ -89,6 +92,21 @@ impl Profile {
             oom_score_adj: process.oom_score_adj,
             identity,
             capabilities,
+        })
+    }
+
+    /// Who the process is for the guest's kernel. All its groups have to be mapped, too.
+    pub fn owner(&self, namespace: Option<&UserNamespace>) -> Result<Owner, Unmapped> {
+        let Identity { uid, gid, groups, .. } = &self.identity;
+        let Some(namespace) = namespace else {
+            return Ok(Owner { uid: *uid, gid: *gid });
+        };
+        for group in groups {
+            namespace.gid(*group)?;
+        }
+        Ok(Owner {
+            uid: namespace.uid(*uid)?,
+            gid: namespace.gid(*gid)?,
         })
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{output::MAX_RECORD_BYTES, sys};
+use super::{output::MAX_RECORD_BYTES, sys, user_namespace::Owner};
 
 /// A descriptor that is read or written whenever the kernel is ready.
 pub type Stream = AsyncFd<OwnedFd>;
@@ -46,10 +46,10 @@ impl ProcessEnds {
 
 /// Three pipes, or /dev/null for an input that is not wanted. They belong to the user that the process
 /// runs as, who may then open /dev/stdout and the like by name.
-pub fn pipes(with_stdin: bool, uid: u32, gid: u32) -> io::Result<(AgentEnds, ProcessEnds)> {
+pub fn pipes(with_stdin: bool, owner: Owner) -> io::Result<(AgentEnds, ProcessEnds)> {
     let owned_pipe = || {
         let (read, write) = sys::pipe()?;
-        sys::change_owner(&write, uid, gid)?;
+        sys::change_owner(&write, owner.uid, owner.gid)?;
         Ok::<_, io::Error>((read, write))
     };
     let (input, stdin) = if with_stdin {

@@ -136,6 +136,20 @@ pub fn mount_detached(kind: &CStr, source: &CStr, readonly: bool) -> io::Result<
     owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) })
 }
 
+/// Moves this thread into a namespace of any kind but pid and user.
+pub fn join_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the call takes no pointers.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), 0) }.into()).map(drop)
+}
+
+/// For the calling thread only, unlike libc's functions of that name.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: the call takes no pointers.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo is allowed.

@@ -5,13 +5,16 @@ use std::{
     ffi::{CString, NulError},
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::chown,
+    },
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
-use super::{copy_tree::copy_tree, launcher::plain, sys};
+use super::{copy_tree::copy_tree, launcher::plain, sys, user_namespace::Owner};
 use crate::{
     disks::DiskError,
     proto,
@@ -49,7 +52,14 @@ pub fn image(file_systems: &RootFs, container_id: &str, mount: &proto::Mount) ->
 }
 
 /// A new writable folder with what the image has at `destination`.
-pub fn own(container_id: &str, number: usize, root: &Path, destination: &str) -> Result<File, VolumeError> {
+/// What is not there in the image is made for `owner`.
+pub fn own(
+    container_id: &str,
+    number: usize,
+    root: &Path,
+    destination: &str,
+    owner: Owner,
+) -> Result<File, VolumeError> {
     let failed = |source| VolumeError::Copy {
         path: destination.to_owned(),
         source,
@@ -65,7 +75,9 @@ pub fn own(container_id: &str, number: usize, root: &Path, destination: &str) ->
                 path: destination.to_owned(),
             });
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            chown(&folder, Some(owner.uid), Some(owner.gid)).map_err(failed)?;
+        }
         Err(error) => return Err(failed(error)),
     }
     File::open(folder).map_err(failed)

@@ -1,17 +1,21 @@
 //! Which interface is which virtio-net device.
 
-use std::{fs, io, path::PathBuf};
+use std::{ffi::CString, fs, io, path::Path};
 
 const NET: &str = "/sys/class/net";
 
-/// Index of the interface of that name.
+/// Index of the interface of that name in the calling thread's network namespace.
 pub fn index_of(name: &str) -> io::Result<u32> {
-    let text = fs::read_to_string(PathBuf::from(NET).join(name).join("ifindex"))?;
-    text.trim().parse().map_err(io::Error::other)
+    let name = CString::new(name)?;
+    // SAFETY: the name is a terminated string that outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
 }
 
-/// Names of the interfaces that are PCI devices, in PCI order.
-pub fn nics() -> io::Result<Vec<String>> {
+/// Indices of the interfaces that are PCI devices, in PCI order.
+pub fn nics() -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(NET)? {
         let entry = entry?;
@@ -19,10 +23,13 @@ pub fn nics() -> io::Result<Vec<String>> {
         let Ok(device) = fs::canonicalize(entry.path().join("device")) else {
             continue;
         };
-        if let Ok(name) = entry.file_name().into_string() {
-            found.push((device, name));
-        }
+        found.push((device, index_in(&entry.path())?));
     }
     found.sort();
-    Ok(found.into_iter().map(|(_, name)| name).collect())
+    Ok(found.into_iter().map(|(_, index)| index).collect())
+}
+
+fn index_in(folder: &Path) -> io::Result<u32> {
+    let text = fs::read_to_string(folder.join("ifindex"))?;
+    text.trim().parse().map_err(io::Error::other)
 }

@@ -7,6 +7,7 @@ pub mod plan;
 use std::{
     fs, io,
     net::{IpAddr, Ipv6Addr},
+    os::fd::{AsRawFd, BorrowedFd},
     path::Path,
 };
 
@@ -28,6 +29,7 @@ const RTM_DELNEIGH: u16 = 29;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_NET_NS_FD: u16 = 28;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
@@ -55,9 +57,30 @@ pub struct Network {
     undo: Vec<Message>,
     /// Interfaces that are up because of us.
     up: Vec<String>,
+    /// Devices that were moved to another network namespace, where nothing tells their order.
+    moved: Option<Vec<u32>>,
 }
 
 impl Network {
+    /// Hands all devices over to another network namespace, without anything that was configured. What is applied
+    /// from then on is applied there, by a thread that is in it.
+    pub fn move_to(&mut self, namespace: BorrowedFd<'_>) -> io::Result<()> {
+        let mut netlink = Netlink::open()?;
+        let nics = links::nics()?;
+        let namespace = namespace.as_raw_fd().to_ne_bytes();
+        for index in &nics {
+            let message = link_message(*index, 0, 0).with(IFLA_NET_NS_FD, &namespace);
+            netlink
+                .request(&message)
+                .map_err(|error| step(&format!("move device {index}"), &error))?;
+        }
+        *self = Self {
+            moved: Some(nics),
+            ..Self::default()
+        };
+        Ok(())
+    }
+
     /// Takes back what an earlier plan made, then makes this one.
     pub fn apply(&mut self, plan: &Plan) -> io::Result<()> {
         let mut netlink = Netlink::open()?;
@@ -65,7 +88,10 @@ impl Network {
         netlink
             .request(&link("lo", IFF_UP)?)
             .map_err(|error| step("set lo up", &error))?;
-        let nics = links::nics()?;
+        let nics = match &self.moved {
+            Some(nics) => nics.clone(),
+            None => links::nics()?,
+        };
         for interface in &plan.interfaces {
             self.configure(&mut netlink, interface, &nics)
                 .map_err(|error| step(&format!("interface {}", interface.name), &error))?;
@@ -104,14 +130,12 @@ impl Network {
         }
     }
 
-    fn configure(&mut self, netlink: &mut Netlink, interface: &Interface, nics: &[String]) -> io::Result<()> {
+    fn configure(&mut self, netlink: &mut Netlink, interface: &Interface, nics: &[u32]) -> io::Result<()> {
         let position = usize::try_from(interface.nic).unwrap_or(usize::MAX);
-        let current = nics
-            .get(position)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no network device {position}")))?;
-        let index = links::index_of(current)?;
+        let absent = || io::Error::new(io::ErrorKind::NotFound, format!("no network device {position}"));
+        let index = *nics.get(position).ok_or_else(absent)?;
         let name = &interface.name;
-        if current != name {
+        if links::index_of(name).ok() != Some(index) {
             rename(netlink, index, name).map_err(|error| step("rename", &error))?;
         }
         if let Some(mac) = interface.mac {

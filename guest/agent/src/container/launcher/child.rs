@@ -34,7 +34,10 @@ use super::{
     report::{KIND_FAILED, KIND_READY, KIND_TERMINAL, Report, SIZE, stage},
     spec::{Action, Entry, Finish, Launch, MountPoint, Node, Program, RootPlan, Streams, Target, TerminalSize},
 };
-use crate::container::sys::{MountAttributes, OpenHow, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS};
+use crate::container::{
+    sys::{MountAttributes, OpenHow, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS},
+    user_namespace::UserNamespace,
+};
 
 const EXIT_CANNOT_EXECUTE: i32 = 128;
 const CWD: isize = libc::AT_FDCWD as isize;
@@ -48,6 +51,8 @@ const CAPABILITY_VERSION: u32 = 0x2008_0522;
 /// `SECCOMP_SET_MODE_FILTER`.
 const SET_MODE_FILTER: i32 = 1;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
+/// `SECBIT_NO_SETUID_FIXUP`.
+const NO_SETUID_FIXUP: u64 = 1 << 2;
 
 type Errno = i32;
 type Outcome<T> = Result<T, Errno>;
@@ -108,9 +113,15 @@ pub unsafe extern "C" fn run(launch: &Launch, socket: RawFd) -> ! {
         report.need(stage::OOM_SCORE, write_file(c"/proc/self/oom_score_adj", score));
     }
     let root = match &launch.entry {
-        Entry::Join { pidfd } => {
+        Entry::Join { pidfd, user_namespace } => {
             let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
-            report.need(stage::JOIN, check(raw!(SYS_setns, *pidfd, namespaces)));
+            if *user_namespace {
+                let all = namespaces | libc::CLONE_NEWUSER | libc::CLONE_NEWNET;
+                report.need(stage::JOIN, check(raw!(SYS_setns, *pidfd, all)));
+                become_root(report);
+            } else {
+                report.need(stage::JOIN, check(raw!(SYS_setns, *pidfd, namespaces)));
+            }
             report.need(stage::OPEN_ROOT, open_root())
         }
         Entry::Empty => empty_root(report),
@@ -178,6 +189,9 @@ unsafe fn empty_root(report: Reporter) -> isize {
 }
 
 unsafe fn change_root(report: Reporter, plan: &RootPlan) -> isize {
+    if let Some(namespace) = &plan.user_namespace {
+        join_pod(report, namespace);
+    }
     report.need(stage::CGROUP_NAMESPACE, check(raw!(SYS_unshare, libc::CLONE_NEWCGROUP)));
     own_mounts(report);
     let root = pivot(report, &plan.root);
@@ -187,7 +201,41 @@ unsafe fn change_root(report: Reporter, plan: &RootPlan) -> isize {
         let outcome = carry_out(root, &step.action, &mut mask);
         report.need(stage::ROOT_STEP + index as u32, outcome);
     }
-    root
+    match &plan.user_namespace {
+        Some(namespace) => enter_user_namespace(report, namespace),
+        None => root,
+    }
+}
+
+/// The user namespace itself is entered last, since the guest's root may mount what the pod's may not. But what is
+/// made on the way (mount points, device nodes, file systems) is made for the pod's root.
+unsafe fn join_pod(report: Reporter, namespace: &UserNamespace) {
+    for other in namespace.others() {
+        report.need(stage::JOIN_POD, check(raw!(SYS_setns, other.as_raw_fd(), 0)));
+    }
+    // Else the capabilities that have to do with files go with the user for files.
+    let keep = raw!(SYS_prctl, libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0);
+    report.need(stage::JOIN_POD, check(keep));
+    let root = namespace.root();
+    // Both return the id before and never fail for one that there is.
+    raw!(SYS_setfsgid, root.gid);
+    raw!(SYS_setfsuid, root.uid);
+}
+
+/// Ends as root of the pod with all capabilities there, in a mount namespace of the pod, where none of the
+/// mounts can be taken away; its root.
+unsafe fn enter_user_namespace(report: Reporter, namespace: &UserNamespace) -> isize {
+    let user = namespace.user().as_raw_fd();
+    report.need(stage::USER_NAMESPACE, check(raw!(SYS_setns, user, libc::CLONE_NEWUSER)));
+    become_root(report);
+    report.need(stage::USER_NAMESPACE, check(raw!(SYS_unshare, libc::CLONE_NEWNS)));
+    report.need(stage::OPEN_ROOT, open_root())
+}
+
+/// The guest's root is nobody in the pod's user namespace.
+unsafe fn become_root(report: Reporter) {
+    report.need(stage::USER_NAMESPACE, check(raw!(SYS_setresgid, 0, 0, 0)));
+    report.need(stage::USER_NAMESPACE, check(raw!(SYS_setresuid, 0, 0, 0)));
 }
 
 /// What is mounted from now on stays in this namespace.
@@ -364,17 +412,9 @@ unsafe fn default_devices(at: isize, nodes: &[Node], links: &[(std::ffi::CString
 
 unsafe fn make_node(at: isize, node: &Node) -> Outcome<()> {
     check(raw!(SYS_mknodat, at, node.name.as_ptr(), node.mode, node.device))?;
-    if node.uid != 0 || node.gid != 0 {
-        check(raw!(
-            SYS_fchownat,
-            at,
-            node.name.as_ptr(),
-            node.uid,
-            node.gid,
-            libc::AT_SYMLINK_NOFOLLOW
-        ))?;
-    }
-    Ok(())
+    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    let given = raw!(SYS_fchownat, at, node.name.as_ptr(), node.uid, node.gid, flags);
+    check(given).map(drop)
 }
 
 unsafe fn attributes_of(fd: isize) -> Outcome<libc::stat> {

@@ -22,7 +22,7 @@ use crate::{
     reaper::{Pid, Reaper, Watch},
 };
 
-const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+pub const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 #[derive(Debug, Error)]
@@ -116,18 +116,11 @@ pub fn launch(
             cgroup: u64::from(cgroup.as_raw_fd().unsigned_abs()),
             ..CloneArguments::default()
         };
-        // SAFETY: without CLONE_VM the child goes on here on its own copy of the stack.
-        let result = unsafe { raw!(SYS_clone3, std::ptr::from_ref(&arguments), size_of::<CloneArguments>()) };
-        if result == 0 {
+        match clone3(&arguments)? {
             // SAFETY: this is the child, with one thread and memory of its own.
-            unsafe { child::run(launch, theirs.as_raw_fd()) }
+            0 => unsafe { child::run(launch, theirs.as_raw_fd()) },
+            pid => Ok(pid),
         }
-        if result < 0 {
-            return Err(io::Error::from_raw_os_error(
-                i32::try_from(-result).unwrap_or(libc::EIO),
-            ));
-        }
-        Pid::try_from(result).map_err(io::Error::other)
     });
     let (pid, watch) = spawned.map_err(failed("make a process"))?;
     // SAFETY: clone3 has succeeded, so it has stored a descriptor that nobody else owns.
@@ -146,6 +139,17 @@ pub fn launch(
         },
         watch,
     })
+}
+
+/// 0 in the child, which goes on on a copy of this stack and must do nothing that takes a lock.
+pub fn clone3(arguments: &CloneArguments) -> io::Result<Pid> {
+    // SAFETY: the size is that of the structure. Without CLONE_VM the child has memory of its own.
+    let result = unsafe { raw!(SYS_clone3, std::ptr::from_ref(arguments), size_of::<CloneArguments>()) };
+    if result < 0 {
+        let errno = i32::try_from(-result).unwrap_or(libc::EIO);
+        return Err(io::Error::from_raw_os_error(errno));
+    }
+    Pid::try_from(result).map_err(io::Error::other)
 }
 
 /// The child moves its streams to 0, 1 and 2 one after the other and its socket to 3.
@@ -229,27 +233,27 @@ impl Messages {
 /// struct `clone_args` of clone3(2).
 #[repr(C)]
 #[derive(Default)]
-struct CloneArguments {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub struct CloneArguments {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+    pub cgroup: u64,
 }
 
 /// No signal handler of the agent may run in the child before its handlers are reset.
-struct BlockedSignals {
+pub struct BlockedSignals {
     previous: u64,
 }
 
 impl BlockedSignals {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (all, mut previous) = (u64::MAX, 0u64);
         let (all, old) = (std::ptr::from_ref(&all), std::ptr::from_mut(&mut previous));
         // SAFETY: both point to signal sets of 8 bytes that outlive the call.

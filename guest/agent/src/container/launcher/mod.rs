@@ -2,8 +2,10 @@
 
 mod child;
 mod clone;
+mod founder;
 mod raw;
 mod report;
 pub mod spec;
 
 pub use clone::{Child, LaunchError, Message, Messages, NewNamespaces, launch, plain};
+pub use founder::Founder;

@@ -57,6 +57,8 @@ pub mod stage {
         SESSION = "make a session",
         OOM_SCORE = "set process.oom_score_adj",
         JOIN = "join the container's namespaces",
+        JOIN_POD = "join the pod's namespaces",
+        USER_NAMESPACE = "enter the pod's user namespace",
         CGROUP_NAMESPACE = "make a cgroup namespace",
         PROPAGATION = "make mounts private",
         EMPTY_ROOT = "make an empty root",

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::container::{capabilities::Capabilities, seccomp};
+use crate::container::{capabilities::Capabilities, seccomp, user_namespace::UserNamespace};
 
 /// Strings as execve takes them: pointers with a null at the end. The strings never move.
 pub struct StringList {
@@ -79,6 +79,7 @@ pub struct Node {
     /// With the type bits.
     pub mode: u32,
     pub device: u64,
+    /// As the guest's kernel knows it.
     pub uid: u32,
     pub gid: u32,
 }
@@ -132,13 +133,16 @@ pub struct RootPlan {
     pub root: CString,
     pub steps: Vec<Step>,
     pub readonly: bool,
+    pub user_namespace: Option<Arc<UserNamespace>>,
 }
 
 pub enum Entry {
     Root(RootPlan),
-    /// The mount, IPC, UTS and cgroup namespaces of a running process.
+    /// The mount, IPC, UTS and cgroup namespaces of a running process, and those of users and network where
+    /// the pod has its own.
     Join {
         pidfd: RawFd,
+        user_namespace: bool,
     },
     /// A root with nothing in it: for a process that only keeps a pid namespace alive.
     Empty,
