@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { AppError } from '../platform/errors.ts';
 import { untraced } from '../vm/step-trace.ts';
+import type { ContainerConfig, IdMappings, NamespaceOptions } from './model.ts';
 import { containerConfig, DomainFixture, never, podNamespaces, until } from './fakes/domain-fixture.ts';
 
 let node: DomainFixture;
@@ -229,6 +230,31 @@ describe('containers', () => {
     await expect(node.domain.containers.create(id, containerConfig(), never)).rejects.toEqual(
       kind('failed-precondition'),
     );
+  });
+
+  test('is no more privileged than its pod, and has its users', async () => {
+    const users = (hostId: number): IdMappings => {
+      const mapping = [{ containerId: 0, hostId, length: 65_536 }];
+      return { uids: mapping, gids: mapping };
+    };
+    const config = containerConfig();
+    const asking = (security: Partial<ContainerConfig['security']>): ContainerConfig => ({
+      ...config,
+      security: { ...config.security, ...security },
+    });
+    const inUsers = (asked: NamespaceOptions['users']): ContainerConfig =>
+      asking({ namespaces: { ...config.security.namespaces, ...(asked === undefined ? {} : { users: asked }) } });
+    const { containers, sandboxes } = node.domain;
+    const plain = await node.runPod();
+    for (const wrong of [asking({ privileged: true }), inUsers(users(100_000))])
+      await expect(containers.create(plain.id, wrong, never)).rejects.toEqual(kind('invalid'));
+    await containers.create(plain.id, inUsers('node'), never);
+
+    const namespaces = { ...config.security.namespaces, users: users(100_000) };
+    const mapped = await sandboxes.run(node.sandboxConfig('mapped', { namespaces }), '', never);
+    for (const wrong of [inUsers('node'), inUsers(users(200_000))])
+      await expect(containers.create(mapped, wrong, never)).rejects.toEqual(kind('invalid'));
+    await containers.create(mapped, inUsers(users(100_000)), never);
   });
 
   test('exec returns output and exit code; a time-out is a deadline', async () => {

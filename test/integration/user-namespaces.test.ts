@@ -174,7 +174,7 @@ test('an exec has a terminal of its own', async () => {
   const id = await node.startContainer(pod, config());
   const { crictl } = node.daemon;
   const command = ['exec', '--interactive', '--tty', id, 'sh', '-c', 'tty; stat -c %u:%g $(tty); id -u'];
-  expect((await crictl.onTerminal(...command)).split(/\r?\n/)).toEqual(['/dev/pts/0', '0:5', '0']);
+  expect(await crictl.onTerminal(...command)).toMatch(/\/dev\/pts\/0\r?\n0:5\r?\n0$/);
   await remove(id);
 });
 
@@ -199,10 +199,10 @@ describe('the pod', () => {
 
   test('is reached on its localhost by port-forward', async () => {
     const id = await node.startContainer(pod, {
-      ...sh('echo hello | nc -l -s 127.0.0.1 -p 81; sleep 1000'),
+      ...sh('echo hello | nc -l -p 81; sleep 1000'),
       ...config(),
     });
-    await node.sh(id, 'until netstat -ltn | grep -q "127.0.0.1:81 "; do usleep 10000; done');
+    await node.sh(id, 'until netstat -ltn | grep -q ":81 "; do usleep 10000; done');
     const forward = node.daemon.crictl.start('port-forward', pod.id, ':81');
     try {
       for await (const line of forward) {

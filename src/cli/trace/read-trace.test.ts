@@ -21,6 +21,7 @@ beforeEach(async () => {
   const { sandboxes, containers, resources, stats, events, images, archives, networks, streaming } = domain;
   const runtime = {
     ...{ version: '0.1.0', handlers: ['kelyfos'], defaultHandler: 'kelyfos', cgroupDriver: 'cgroupfs' as const },
+    mapsOwners: false,
     details: async () => ({}),
   };
   const socket = join(folder, 'cri.sock');
