@@ -161,6 +161,7 @@ async function openVms(
     guest: guestLink(image, log),
     imageBytes: maxUnpackedBytes,
     bootTimeoutMs,
+    memoryReserveBytes: config.vm.memoryReserveBytes,
     log,
   });
 }
@@ -230,6 +231,11 @@ function runtimeInfo(
     defaultHandler: config.defaultHandler,
     cgroupDriver,
     mapsOwners,
-    details: () => Promise.resolve({ config: file, ...describe(vms), pools: { classes: vms.provider.pools() } }),
+    details: () =>
+      Promise.resolve({
+        config: file,
+        ...describe(vms),
+        pools: { classes: vms.provider.pools(), memoryShortage: vms.provider.memoryShortage },
+      }),
   };
 }

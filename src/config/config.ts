@@ -10,8 +10,10 @@ export interface VmClass {
   readonly memoryBytes: number;
   /** Room for the writable layers of a pod, sparse. */
   readonly scratchBytes: number;
-  /** Paused clones to keep ready. */
+  /** Paused clones to keep ready, however little is asked for. */
   readonly poolSize: number;
+  /** And however much. */
+  readonly poolMax: number;
   /** Make VMs as clones of a template; without it each one boots. */
   readonly template: boolean;
   /** Let pooled clones perform a whole dummy claim before they are paused. */
@@ -54,6 +56,7 @@ export interface Config {
     readonly qemu: string;
     readonly jailer: string;
     readonly guest: string;
+    readonly memoryReserveBytes: number;
     readonly classes: ReadonlyMap<string, VmClass>;
   };
   /** Handler name to the VM class it stands for. The default handler is among them. */
@@ -96,6 +99,7 @@ export function compileConfig(file: ConfigFile): Config {
         memoryBytes: bytes(vmClass.memory),
         scratchBytes: bytes(vmClass.scratch),
         poolSize: vmClass.pool,
+        poolMax: vmClass.pool_max ?? vmClass.pool,
         template: vmClass.template,
         rehearse: vmClass.rehearse,
         qemuArguments: vmClass.qemu_arguments,
@@ -134,6 +138,7 @@ export function compileConfig(file: ConfigFile): Config {
       qemu: file.vm.qemu,
       jailer: file.vm.jailer,
       guest: file.vm.guest,
+      memoryReserveBytes: bytes(file.vm.memory_reserve),
       classes,
     },
     handlers,

@@ -57,6 +57,7 @@ describe('loading', () => {
       memoryBytes: 2 * 1024 ** 3,
       scratchBytes: 10 * 1024 ** 3,
       poolSize: 2,
+      poolMax: 2,
       template: true,
       rehearse: true,
       qemuArguments: [],
@@ -173,6 +174,10 @@ address = "localhost:1"
     ],
     ['root = "/run/kelyfos"', 'state: found "/run/kelyfos", accepted: a folder apart from root ("/run/kelyfos")'],
     ['root = "/a/../b"', 'root: found "/a/../b", accepted: an absolute path'],
+    [
+      'vm.classes.x = { pool_max = 1 }',
+      'vm.classes.x.pool_max: found 1, accepted: at least 2, the `pool` of that class',
+    ],
     ['root = 1979-05-27', 'root: found "1979-05-27", accepted: an absolute path'],
   ])('%s', async (content, message) => {
     const [line] = await problems(content);

@@ -5,6 +5,9 @@ import { isPlainTable } from './tables.ts';
 const quoted = (names: readonly string[]): string => names.map((name) => `"${name}"`).join(', ');
 
 const fallbacks = configSchema.parse({ handlers: {} });
+const fallbackClass = configSchema.parse({ handlers: {}, vm: { classes: { any: {} } } }).vm.classes['any'] ?? {
+  pool: 0,
+};
 
 /**
  * What one key says about another: names that must exist, folders that must differ. Takes the values
@@ -38,6 +41,14 @@ export function checkReferences(
     const vmClass = table(handler)['class'] ?? 'default';
     if (typeof vmClass !== 'string' || Object.hasOwn(classes, vmClass)) continue;
     add(`handlers.${name}.class`, `found "${vmClass}", accepted: a VM class, one of ${quoted(Object.keys(classes))}`);
+  }
+  for (const [name, vmClass] of Object.entries(classes)) {
+    const { pool = fallbackClass.pool, pool_max: most } = table(vmClass);
+    if (typeof pool !== 'number' || typeof most !== 'number' || most >= pool) continue;
+    add(
+      `vm.classes.${name}.pool_max`,
+      `found ${String(most)}, accepted: at least ${String(pool)}, the \`pool\` of that class`,
+    );
   }
   const root = values['root'] ?? fallbacks.root;
   const state = values['state'] ?? fallbacks.state;

@@ -41,6 +41,7 @@ const vmClass = z.strictObject({
   vcpus: integer(1, 64, 1),
   memory: setting(wholeMebibytes, 'a size in whole MiB, such as "512MiB" or "2GiB"', '2GiB'),
   pool: integer(0, 1000, 2),
+  pool_max: optionalSetting(z.int().min(0).max(1000), 'a whole number from 0 to 1000, at least that of `pool`'),
   scratch: setting(size, sizeAccepts, '10GiB'),
   template: setting(z.boolean(), 'true or false', true),
   rehearse: setting(z.boolean(), 'true or false', true),
@@ -102,6 +103,7 @@ export const configSchema = z.strictObject({
       qemu: programSetting('qemu-system-x86_64'),
       jailer: programSetting(`${installDir}/libexec/kelyfos-jailer`),
       guest: path(`${installDir}/guest/image/current`),
+      memory_reserve: setting(size, sizeAccepts, '1GiB'),
       classes: z.record(name, vmClass),
     })
     .prefault({ classes: { default: {} } }),

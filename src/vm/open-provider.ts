@@ -9,7 +9,9 @@ import type { CgroupDriver } from './cgroup/parent-path.ts';
 import { startScope } from './cgroup/systemd-scope.ts';
 import { loadGuestImage, type GuestImage } from './guest-image.ts';
 import type { GuestConnection, GuestLink } from './guest-link.ts';
+import { readHostMemory } from './host-memory.ts';
 import { confineGroup } from './jailer-confine.ts';
+import { MemoryWatch } from './memory-watch.ts';
 import { QemuVmProvider } from './provider.ts';
 import type { Accelerator } from './qemu/devices/accelerator.ts';
 import { portIds } from './qemu/devices/guest-channel.ts';
@@ -42,6 +44,8 @@ export interface OpenProviderOptions<A extends GuestConnection> {
   /** Size of every image file, sparse. */
   readonly imageBytes: number;
   readonly bootTimeoutMs: number;
+  /** Less memory available on the host is too little for VMs that nobody has asked for. */
+  readonly memoryReserveBytes: number;
   readonly log: Log;
   readonly cgroupDriver: CgroupDriver;
 }
@@ -119,6 +123,7 @@ export async function openProvider<A extends GuestConnection>(
     factory,
     templates,
     site,
+    memory: new MemoryWatch({ reserveBytes: options.memoryReserveBytes, read: () => readHostMemory(), log }),
     log,
     imageBytes: options.imageBytes,
     bootTimeoutMs: options.bootTimeoutMs,

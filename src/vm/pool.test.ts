@@ -2,6 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { expect, test } from '@jest/globals';
 import { silentLog } from '../platform/log.ts';
 import { type Parkable, Pool } from './pool.ts';
+import { PoolDemand } from './pool-demand.ts';
 import { RefillGate } from './refill-gate.ts';
 
 class Parked implements Parkable {
@@ -28,12 +29,15 @@ interface Rig {
   readonly pool: Pool<Parked>;
   readonly made: Parked[];
   readonly sleeps: number[];
+  readonly clock: { now: number };
   fail: number;
+  short: boolean;
 }
 
-function rig(size: number): Rig {
+function rig(floor: number, ceiling = floor): Rig {
   const made: Parked[] = [];
   const sleeps: number[] = [];
+  const clock = { now: 0 };
   const sleep = async (ms: number): Promise<void> => {
     sleeps.push(ms);
     await turn();
@@ -42,10 +46,14 @@ function rig(size: number): Rig {
   const it: Rig = {
     made,
     sleeps,
+    clock,
     fail: 0,
+    short: false,
     pool: new Pool({
       name: 'small',
-      size,
+      demand: new PoolDemand({ floor, ceiling, now: () => clock.now }),
+      isShort: () => it.short,
+      now: () => clock.now,
       gate,
       log: silentLog(),
       sleep,
@@ -122,4 +130,67 @@ test('stop destroys what waits and makes no more', async () => {
   expect(pool.take()).toBeUndefined();
   await turn();
   expect(made).toHaveLength(before);
+});
+
+test('claims are counted, and each vm has an age', async () => {
+  const { pool, clock } = rig(2);
+  pool.start();
+  await until(() => pool.idle === 2);
+  clock.now += 5_000;
+  pool.take();
+  await until(() => pool.idle === 2);
+  clock.now += 1_000;
+  expect(pool.state).toMatchObject({ idle: 2, size: 2, floor: 2, ceiling: 2, hits: 1, misses: 0 });
+  expect(pool.state.agesMs).toEqual([6_000, 1_000]);
+  pool.take();
+  pool.take();
+  pool.take();
+  expect(pool.state).toMatchObject({ idle: 0, hits: 3, misses: 1, agesMs: [] });
+});
+
+test('a vm of no use is replaced by the next; without another one the claim was a miss', async () => {
+  const { pool, made } = rig(2);
+  pool.start();
+  await until(() => pool.idle === 2);
+  expect(pool.take()).toBe(made[0]);
+  expect(pool.replace()).toBe(made[1]);
+  expect(pool.state).toMatchObject({ hits: 1, misses: 0 });
+  expect(pool.replace()).toBeUndefined();
+  expect(pool.state).toMatchObject({ hits: 0, misses: 1 });
+});
+
+test('a burst makes the pool grow, and time lets it shrink, one vm after the other', async () => {
+  const { pool, made, clock } = rig(1, 5);
+  pool.start();
+  await until(() => pool.idle === 1);
+  for (let pod = 0; pod < 9; pod += 1) pool.take();
+  expect(pool.size).toBe(5);
+  await until(() => pool.idle === 5);
+  await pool.adjust();
+  expect(pool.idle).toBe(5);
+  clock.now += 600_000;
+  const oldest = made.at(-5);
+  await pool.adjust();
+  expect(pool.idle).toBe(4);
+  expect(oldest?.destroyed).toBe(true);
+  for (let look = 0; look < 9; look += 1) await pool.adjust();
+  expect(pool.idle).toBe(1);
+  expect(made.filter(({ destroyed }) => destroyed)).toHaveLength(4);
+});
+
+test('without memory to spare the pool empties and is not filled, until there is again', async () => {
+  const it = rig(3);
+  it.pool.start();
+  await until(() => it.pool.idle === 3);
+  it.short = true;
+  for (const left of [2, 1, 0, 0]) {
+    await it.pool.adjust();
+    expect(it.pool.idle).toBe(left);
+  }
+  expect(it.pool.take()).toBeUndefined();
+  await turn();
+  expect(it.made).toHaveLength(3);
+  it.short = false;
+  await it.pool.adjust();
+  await until(() => it.pool.idle === 3);
 });

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
+import type { PoolDemand } from './pool-demand.ts';
 import type { RefillGate } from './refill-gate.ts';
 
 const firstRetryMs = 1_000;
@@ -15,24 +16,47 @@ export interface Parkable {
 
 export interface PoolOptions<V extends Parkable> {
   readonly name: string;
-  readonly size: number;
+  readonly demand: PoolDemand;
+  /** The host has no memory to spare: what nobody has asked for yet goes first. */
+  readonly isShort: () => boolean;
   /** Makes a VM that is ready and parked. */
   readonly make: (signal: AbortSignal) => Promise<V>;
   readonly gate: RefillGate;
   readonly log: Log;
+  readonly now?: () => number;
   readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
+}
+
+/** A pool as it is at one moment. */
+export interface PoolState {
+  readonly className: string;
+  readonly idle: number;
+  /** How many should wait. */
+  readonly size: number;
+  readonly floor: number;
+  readonly ceiling: number;
+  /** Claims that found a VM waiting, and that did not. */
+  readonly hits: number;
+  readonly misses: number;
+  /** How long each has waited, the oldest first. */
+  readonly agesMs: readonly number[];
 }
 
 /** Parked VMs of one class, refilled in the background. A VM that dies while it waits is replaced. */
 export class Pool<V extends Parkable> {
   readonly #options: PoolOptions<V>;
+  readonly #now: () => number;
   readonly #sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   readonly #stopped = new AbortController();
-  readonly #idle = new Set<V>();
+  /** With the time when it was parked, the oldest first. */
+  readonly #idle = new Map<V, number>();
+  #hits = 0;
+  #misses = 0;
   #filling: Promise<void> | undefined;
 
   constructor(options: PoolOptions<V>) {
     this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
     this.#sleep = options.sleep ?? ((ms, signal) => delay(ms, undefined, { signal }));
   }
 
@@ -40,8 +64,24 @@ export class Pool<V extends Parkable> {
     return this.#idle.size;
   }
 
+  /** How many should wait. */
   get size(): number {
-    return this.#options.size;
+    return this.#options.isShort() ? 0 : this.#options.demand.target;
+  }
+
+  get state(): PoolState {
+    const { name, demand } = this.#options;
+    const now = this.#now();
+    return {
+      className: name,
+      idle: this.idle,
+      size: this.size,
+      floor: demand.floor,
+      ceiling: demand.ceiling,
+      hits: this.#hits,
+      misses: this.#misses,
+      agesMs: [...this.#idle.values()].map((since) => Math.max(0, Math.round(now - since))),
+    };
   }
 
   start(): void {
@@ -50,23 +90,53 @@ export class Pool<V extends Parkable> {
 
   /** The oldest VM, which is the caller's from now on. */
   take(): V | undefined {
-    const [vm] = this.#idle;
-    if (vm) this.#idle.delete(vm);
+    this.#options.demand.claimed();
+    const vm = this.#next();
+    if (vm) this.#hits++;
+    else this.#misses++;
     this.#refill();
     return vm;
+  }
+
+  /** Another one, in place of one that was of no use. */
+  replace(): V | undefined {
+    const vm = this.#next();
+    if (!vm) {
+      this.#hits--;
+      this.#misses++;
+    }
+    this.#refill();
+    return vm;
+  }
+
+  /** Ends one of those that are too many, if there are any, and goes on to fill where there are too few. */
+  async adjust(): Promise<void> {
+    if (this.#isStopped()) return;
+    if (this.idle > this.size) {
+      const vm = this.#next();
+      if (vm) await this.#destroy(vm);
+    } else {
+      this.#refill();
+    }
   }
 
   /** Ends the refill and all idle VMs. */
   async stop(): Promise<void> {
     this.#stopped.abort();
     await this.#filling;
-    const idle = [...this.#idle];
+    const idle = [...this.#idle.keys()];
     this.#idle.clear();
     await Promise.all(idle.map((vm) => this.#destroy(vm)));
   }
 
+  #next(): V | undefined {
+    const [vm] = this.#idle.keys();
+    if (vm) this.#idle.delete(vm);
+    return vm;
+  }
+
   #refill(): void {
-    if (this.#filling || this.#isStopped() || this.#idle.size >= this.#options.size) return;
+    if (this.#filling || this.#isStopped() || this.idle >= this.size) return;
     this.#filling = this.#fill().finally(() => {
       this.#filling = undefined;
       // One may have been taken after the last look.
@@ -78,7 +148,7 @@ export class Pool<V extends Parkable> {
   async #fill(): Promise<void> {
     const { signal } = this.#stopped;
     let retryMs = firstRetryMs;
-    while (this.#idle.size < this.#options.size && !this.#isStopped()) {
+    while (this.idle < this.size && !this.#isStopped()) {
       try {
         const made = await this.#options.gate.refilling(() => this.#options.make(signal), signal);
         await this.#admit(made);
@@ -104,7 +174,7 @@ export class Pool<V extends Parkable> {
       await this.#destroy(vm);
       return;
     }
-    this.#idle.add(vm);
+    this.#idle.set(vm, this.#now());
     void vm.exited.then(async (exit) => {
       if (!this.#idle.delete(vm)) return;
       this.#options.log.warn({ vmId: vm.id }, `a vm in the pool ended: ${exit.reason}`);

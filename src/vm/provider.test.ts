@@ -49,6 +49,25 @@ test('a claim takes a rehearsed, paused clone of the pool and resumes it', async
   expect(on.hypervisor.running()).toHaveLength(0);
 });
 
+test('pools tell how claims have fared, and empty when the host has no memory to spare', async () => {
+  const provider = on.provider([{ ...smallClass, poolSize: 1, poolMax: 3, rehearse: false }]);
+  await provider.start();
+  await filled(provider);
+  for (let pod = 0; pod < 2; pod += 1) await provider.claim(request, untraced, signal);
+  expect(provider.pools()).toMatchObject([{ className: 'small', size: 2, floor: 1, ceiling: 3, hits: 1, misses: 1 }]);
+  await filled(provider);
+
+  on.memory.availableBytes = 0;
+  while (provider.pools()[0]?.idle !== 0) await provider.adjustPools();
+  expect(provider.memoryShortage).toBe('0 MiB available, 0 MiB wanted');
+  expect((await provider.claim(request, untraced, signal)).origin).toBe('clone');
+  on.memory.availableBytes = 2;
+  await provider.adjustPools();
+  await filled(provider);
+  expect(provider.pools()[0]?.idle).toBeGreaterThan(0);
+  await provider.stop();
+});
+
 test('a class without rehearsal has none', async () => {
   const provider = on.provider([{ ...smallClass, poolSize: 1, rehearse: false }]);
   await provider.start();

@@ -4,7 +4,9 @@ import { terminate } from '../platform/processes.ts';
 import type { GuestConnection, GuestLink } from './guest-link.ts';
 import type { GuestImage } from './guest-image.ts';
 import type { Hypervisor } from './hypervisor.ts';
-import { Pool } from './pool.ts';
+import type { MemoryWatch } from './memory-watch.ts';
+import { Pool, type PoolState } from './pool.ts';
+import { PoolDemand } from './pool-demand.ts';
 import type { PodVm } from './pod-vm.ts';
 import type { Accelerator } from './qemu/devices/accelerator.ts';
 import { RefillGate } from './refill-gate.ts';
@@ -19,6 +21,8 @@ const refill = { concurrency: 1, quietMs: 1_000, maxYieldMs: 10_000 };
 /** How often a pooled clone goes through a dummy claim: the second still gains, a third does not. */
 const rehearsals = 2;
 const killGraceMs = 500;
+/** How often pools are compared with what they should hold; when one is too big it loses one VM each time. */
+const adjustMs = 2_000;
 
 export interface VmRequest extends VmSize {
   readonly className: string;
@@ -33,6 +37,7 @@ export interface ProviderOptions<A extends GuestConnection> {
   readonly factory: VmFactory<A>;
   readonly templates: Templates<A>;
   readonly site: SiteServices;
+  readonly memory: MemoryWatch;
   readonly log: Log;
   /** Size of every image file. */
   readonly imageBytes: number;
@@ -48,6 +53,8 @@ export class QemuVmProvider<A extends GuestConnection> {
   readonly #pools: ReadonlyMap<string, Pool<PodVm<A>>>;
   /** Classes whose last clone failed: told once, not with every pod. */
   readonly #withoutClones = new Set<string>();
+  #adjusting: NodeJS.Timeout | undefined;
+  #adjustment: Promise<void> | undefined;
 
   constructor(options: ProviderOptions<A>) {
     this.#options = options;
@@ -55,7 +62,7 @@ export class QemuVmProvider<A extends GuestConnection> {
     this.#pools = new Map(
       options.classes
         .all()
-        .filter((vmClass) => vmClass.template && vmClass.poolSize > 0)
+        .filter((vmClass) => vmClass.template && Math.max(vmClass.poolSize, vmClass.poolMax) > 0)
         .map((vmClass) => [vmClass.name, this.#pool(vmClass)]),
     );
   }
@@ -69,17 +76,39 @@ export class QemuVmProvider<A extends GuestConnection> {
         .filter((vmClass) => vmClass.template)
         .map((vmClass) => this.#order(vmClass)),
     );
+    await this.#options.memory.look();
     for (const pool of this.#pools.values()) pool.start();
+    if (this.#pools.size > 0) this.#adjusting = setInterval(() => void this.adjustPools(), adjustMs).unref();
+  }
+
+  /** Holds pools against demand and what memory the host has left; also done from time to time without being asked. */
+  adjustPools(): Promise<void> {
+    this.#adjustment ??= this.#adjustPools().finally(() => {
+      this.#adjustment = undefined;
+    });
+    return this.#adjustment;
+  }
+
+  async #adjustPools(): Promise<void> {
+    await this.#options.memory.look();
+    for (const pool of this.#pools.values()) await pool.adjust();
   }
 
   /** Ends what waits in the pools. VMs of sandboxes and templates stay for the next daemon. */
   async stop(): Promise<void> {
+    clearInterval(this.#adjusting);
+    await this.#adjustment;
     await Promise.all([...this.#pools.values()].map((pool) => pool.stop()));
   }
 
-  /** Per class: VMs that wait, and how many should. */
-  pools(): readonly { readonly className: string; readonly idle: number; readonly size: number }[] {
-    return [...this.#pools].map(([className, pool]) => ({ className, idle: pool.idle, size: pool.size }));
+  /** Per class: VMs that wait, how many should, and how claims have fared. */
+  pools(): readonly PoolState[] {
+    return [...this.#pools.values()].map(({ state }) => state);
+  }
+
+  /** Why pools are kept empty, if they are. */
+  get memoryShortage(): string | undefined {
+    return this.#options.memory.shortage;
   }
 
   claim(request: VmRequest, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A>> {
@@ -149,7 +178,7 @@ export class QemuVmProvider<A extends GuestConnection> {
 
   async #pooled(vmClass: VmClass, trace: StepTrace): Promise<PodVm<A> | undefined> {
     const pool = this.#pools.get(vmClass.name);
-    for (let vm = pool?.take(); vm; vm = pool?.take()) {
+    for (let vm = pool?.take(); vm; vm = pool?.replace()) {
       const taken = vm;
       try {
         await trace.step('vm.resume', () => taken.unpark());
@@ -201,10 +230,11 @@ export class QemuVmProvider<A extends GuestConnection> {
   }
 
   #pool(vmClass: VmClass): Pool<PodVm<A>> {
-    const { guest } = this.#options;
+    const { guest, memory } = this.#options;
     return new Pool({
       name: vmClass.name,
-      size: vmClass.poolSize,
+      demand: new PoolDemand({ floor: vmClass.poolSize, ceiling: vmClass.poolMax }),
+      isShort: () => memory.shortage !== undefined,
       gate: this.#gate,
       log: this.#log,
       make: async (signal) => {

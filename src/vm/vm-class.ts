@@ -10,8 +10,10 @@ export interface VmClass {
   readonly memoryBytes: number;
   /** Size of the disk for writable layers, sparse. */
   readonly scratchBytes: number;
-  /** Paused clones kept ready. */
+  /** Paused clones kept ready at least. */
   readonly poolSize: number;
+  /** And at most, when many are asked for; less than `poolSize`: always so many. */
+  readonly poolMax: number;
   /** Make VMs as clones of a template; without it each one boots. */
   readonly template: boolean;
   /** Let pooled clones perform a whole dummy claim before they are paused. */
@@ -25,6 +27,7 @@ export const vmClassDefaults = {
   memoryBytes: 2048 * mebibyte,
   scratchBytes: 10 * 1024 * mebibyte,
   poolSize: 2,
+  poolMax: 0,
   template: true,
   rehearse: true,
   qemuArguments: [],

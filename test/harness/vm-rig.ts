@@ -31,6 +31,7 @@ export interface VmRigOptions {
   readonly classes?: readonly VmClass[];
   readonly accelerator?: 'auto' | 'kvm' | 'tcg';
   readonly log?: Log;
+  readonly memoryReserveBytes?: number;
 }
 
 export interface VmRig extends OpenProvider<GuestAgent> {
@@ -65,6 +66,7 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
     guest,
     imageBytes,
     bootTimeoutMs: 90_000,
+    memoryReserveBytes: options.memoryReserveBytes ?? 0,
     log,
   });
   return { ...opened, state, root, image, guest };

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { silentLog, type Log } from '../../platform/log.ts';
 import { QemuVmProvider } from '../provider.ts';
+import { MemoryWatch } from '../memory-watch.ts';
 import { TemplateStore } from '../template-store.ts';
 import { Templates } from '../templates.ts';
 import { VmClasses, vmClassDefaults, type VmClass } from '../vm-class.ts';
@@ -42,6 +43,8 @@ export interface Fixture {
   readonly memories: FakeMemories;
   readonly factory: VmFactory<FakeAgent>;
   readonly templates: Templates<FakeAgent>;
+  /** Of the host; two bytes are enough here. */
+  readonly memory: { availableBytes: number };
   provider(classes: readonly VmClass[]): QemuVmProvider<FakeAgent>;
   restarted(): Fixture;
 }
@@ -60,6 +63,7 @@ function build(
   log: Log,
 ): Fixture {
   const guest = new FakeGuest(fail);
+  const memory = { availableBytes: 2 };
   const site = host.services;
   const factory = new VmFactory({ hypervisor, guest, site, log });
   const templates = new Templates({
@@ -80,6 +84,7 @@ function build(
     memories,
     factory,
     templates,
+    memory,
     provider: (classes) =>
       new QemuVmProvider({
         classes: new VmClasses(classes),
@@ -91,6 +96,11 @@ function build(
         factory,
         templates,
         site,
+        memory: new MemoryWatch({
+          reserveBytes: 1,
+          read: () => Promise.resolve({ availableBytes: memory.availableBytes, stalledPercent: 0 }),
+          log,
+        }),
         log,
         bootTimeoutMs: 5_000,
       }),
