@@ -60,12 +60,16 @@ test('run without a daemon says what to do', async () => {
   expect(stderr).toBe('kelyfos: no daemon answers at /no/such.sock; start one with: kelyfos daemon');
 });
 
-test('image without a daemon, or without its archive, says so', async () => {
+test('commands without a daemon, or without what they read, say so', async () => {
   const { exitCode, stderr } = await kelyfos('image', 'list', '--socket', '/no/such.sock');
   expect([exitCode, stderr]).toEqual([
     1,
     'kelyfos: no daemon answers at /no/such.sock; start one with: kelyfos daemon',
   ]);
+  for (const command of [['pool'], ['trace', 'default/web']]) {
+    const asked = await kelyfos(...command, '--socket', '/no/such.sock');
+    expect(asked).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('no daemon answers at /no/such.sock') });
+  }
   const missing = await kelyfos('image', 'import', 'none.tar', '--socket', '/no/such.sock');
   expect(missing).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('cannot read the archive: ENOENT') });
 });

@@ -3,6 +3,7 @@ import { addConfigCommand } from './cli/config-command.ts';
 import { addDaemonCommand } from './cli/daemon-command.ts';
 import { report } from './cli/fail.ts';
 import { addImageCommand } from './cli/image-command.ts';
+import { addPoolCommand } from './cli/pool-command.ts';
 import { addRunCommand } from './cli/run-command.ts';
 import { addTraceCommand } from './cli/trace/trace-command.ts';
 import { programVersion } from './version.ts';
@@ -17,6 +18,7 @@ addDaemonCommand(program, async () => (await import('./daemon.ts')).startDaemon)
 addRunCommand(program);
 addImageCommand(program);
 addTraceCommand(program);
+addPoolCommand(program);
 addConfigCommand(program);
 
 try {

@@ -1,4 +1,5 @@
 import type * as cri from '../cri/gen/cri-types.ts';
+import { table } from './table.ts';
 
 const header = ['IMAGE', 'TAG', 'IMAGE ID', 'SIZE', 'PINNED'] as const;
 /** As docker and crictl shorten ids, which both take again. */
@@ -8,17 +9,7 @@ const none = '<none>';
 /** Lines for people: one for each tag of an image, or one for an image without. */
 export function imageTable(images: readonly cri.Image[]): string {
   const rows = images.flatMap(rowsOf).toSorted((a, b) => a.join(' ').localeCompare(b.join(' '), 'en'));
-  const table = [[...header], ...rows];
-  const widths = header.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
-  return table
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .map((line) => `${line}\n`)
-    .join('');
+  return table([[...header], ...rows]);
 }
 
 function rowsOf({ id, repo_tags: tags, repo_digests: digests, size, pinned }: cri.Image): string[][] {
