@@ -12,7 +12,7 @@ import type {
   SandboxConfig,
   StreamSession,
 } from '../podsandbox/model.ts';
-import type { StreamRequest } from './streaming/stream-request.ts';
+import type { RelayRequest, StreamRequest } from './streaming/stream-request.ts';
 import { PodEventSource } from '../podsandbox/pod-events.ts';
 import type { Image, ImageArchives, ImageFileSystem, Images, NetworkState, RegistryAuth } from '../podsandbox/ports.ts';
 import type { ContainerStats, PodStats, SandboxStats } from '../podsandbox/stats-model.ts';
@@ -396,9 +396,9 @@ export class FakeDomain {
     },
   };
 
-  readonly streamRequests: StreamRequest[] = [];
+  readonly streamRequests: (StreamRequest | RelayRequest)[] = [];
   readonly streaming = {
-    urlFor: (request: StreamRequest): string => {
+    urlFor: (request: StreamRequest | RelayRequest): string => {
       this.streamRequests.push(request);
       return `http://127.0.0.1:1/${request.kind}/token`;
     },

@@ -1,4 +1,4 @@
-import type { UnaryHandler } from '../call.ts';
+import type { Outgoing, UnaryHandler } from '../call.ts';
 import type { UnaryCalls } from '../calls.ts';
 import type { HostRuntime } from './host-runtime.ts';
 import type { Owners } from './owners.ts';
@@ -28,19 +28,25 @@ export const callsByOwner = {
 type CallByOwner = keyof typeof callsByOwner;
 type AnyRequest = Readonly<Record<string, unknown>>;
 
-/** A call that goes to whom the pod or container belongs. What is nobody's is answered by our own handler. */
-export function byOwner(
-  rpc: CallByOwner,
-  own: UnaryHandler<AnyRequest, unknown>,
+/**
+ * A call that goes to whom the pod or container belongs. What is nobody's is answered by our own handler.
+ * `adapt` is done to what the host runtime answers.
+ */
+export function byOwner<Name extends CallByOwner>(
+  rpc: Name,
+  own: UnaryHandler<AnyRequest, object>,
   owners: Owners,
   host: HostRuntime,
-): UnaryHandler<AnyRequest, unknown> {
+  adapt: (response: UnaryCalls[Name][1]) => object = (response) => response,
+): UnaryHandler<AnyRequest, object> {
   const field = callsByOwner[rpc];
   return async (request, call) => {
     const id = request[field];
     if (typeof id !== 'string' || id === '') return own(request, call);
     const hostId = await hostIdOf(id, field, owners);
-    return hostId === undefined ? own(request, call) : host.call(rpc, { ...request, [field]: hostId }, call.signal);
+    if (hostId === undefined) return own(request, call);
+    const theirs: AnyRequest = { ...request, [field]: hostId };
+    return adapt(await host.call(rpc, theirs as Outgoing<UnaryCalls[Name][0]>, call.signal));
   };
 }
 

@@ -9,6 +9,7 @@ import { mergedList, mergedLists, mergedStream, mergedStreams } from './lists.ts
 import { listMetricDescriptors } from './metrics.ts';
 import { Owners } from './owners.ts';
 import { createContainer, runPodSandbox } from './pods.ts';
+import { relayedPortForward } from './port-forward.ts';
 import { status, updateRuntimeConfig } from './runtime.ts';
 
 // As in ../implementation.ts: which type belongs to which call is written in each handler.
@@ -31,6 +32,8 @@ export function mixedHandlers(services: CriServices, host: HostRuntime): MixedHa
   const unaries: Decorators<AnyUnary> = {
     ...mapValues(callsByOwner, (_field, rpc) => (own) => byOwner(rpc, own, owners, host)),
     ...mapValues(mergedLists, (list) => (own) => mergedList(list, own, host)),
+    PortForward: (own) =>
+      byOwner('PortForward', own, owners, host, (response) => relayedPortForward(response, services)),
     RunPodSandbox: (own) => runPodSandbox(own, host),
     CreateContainer: (own) => createContainer(own, services, host, { owners, images }),
     PullImage: (own) => pullImage(own, services, host, images),

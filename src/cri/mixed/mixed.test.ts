@@ -21,6 +21,7 @@ const bidirectional = [{ host_path: '/x', container_path: '/x', propagation: 'PR
 /** Pods of the host runtime, whose ids here and there are the same. */
 class FakeHost {
   readonly endpoint = 'unix:///other.sock';
+  streamUrl = 'http://127.0.0.1:2/portforward/theirs';
   readonly handlers = new Map([['host', 'runc']]);
   readonly calls: string[] = [];
   readonly pods: cri.PodSandbox[] = [];
@@ -51,6 +52,7 @@ class FakeHost {
     if (this.fail !== undefined) throw this.fail;
     if (name === 'PullImage') this.images.add(imageId);
     if (name === 'PullImage') return { image_ref: imageId };
+    if (name === 'PortForward') return { url: this.streamUrl };
     return { status: { id: 'theirs' } };
   }
 
@@ -160,6 +162,15 @@ test('every call about a pod or container there goes there', async () => {
     await client.untyped(rpc, { [field]: field === 'container_id' ? container.slice(0, 13) : pod.slice(0, 64) });
   }
   expect(host.calls).toEqual(Object.keys(callsByOwner));
+});
+
+test('connections with ports of a pod there pass through our server, unless that would end TLS', async () => {
+  const pod = await run(hostNetwork);
+  const ours = await client.call('PortForward', { pod_sandbox_id: pod });
+  expect(ours.url).toBe('http://127.0.0.1:1/portforward/token');
+  expect(domain.streamRequests).toEqual([{ kind: 'portforward', relay: new URL(host.streamUrl) }]);
+  host.streamUrl = 'https://127.0.0.1:2/portforward/theirs';
+  expect((await client.call('PortForward', { pod_sandbox_id: pod })).url).toBe(host.streamUrl);
 });
 
 test('a prefix that both runtimes have is ambiguous', async () => {

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { AppError } from '../../platform/errors.ts';
-import type { StreamRequest } from './stream-request.ts';
+import type { RelayRequest, StreamRequest } from './stream-request.ts';
+
+export type PendingRequest = StreamRequest | RelayRequest;
 
 /** 48 bits: eight characters of base64url. Whoever has the token may connect; nothing else is asked. */
 const tokenBytes = 6;
@@ -8,7 +10,7 @@ const lifeMs = 60_000;
 const maxWaiting = 1000;
 
 interface Waiting {
-  readonly request: StreamRequest;
+  readonly request: PendingRequest;
   /** On the clock given. */
   readonly expires: number;
 }
@@ -24,7 +26,7 @@ export class PendingRequests {
   }
 
   /** The token for it; throws `exhausted` when too many are waiting. */
-  add(request: StreamRequest): string {
+  add(request: PendingRequest): string {
     this.#expire();
     if (this.#waiting.size >= maxWaiting) {
       throw new AppError('exhausted', `${String(maxWaiting)} streaming requests wait for their clients already`);
@@ -37,7 +39,7 @@ export class PendingRequests {
   }
 
   /** Undefined when there is none, or no more. */
-  take(kind: StreamRequest['kind'], token: string): StreamRequest | undefined {
+  take(kind: StreamRequest['kind'], token: string): PendingRequest | undefined {
     this.#expire();
     const found = this.#waiting.get(token);
     if (found?.request.kind !== kind) return undefined;

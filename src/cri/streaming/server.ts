@@ -7,14 +7,16 @@ import { spdyCommandProtocols, webSocketCommandProtocols } from './command-proto
 import type { CommandOutcome } from './command-outcome.ts';
 import type { CommandDomain } from './command-session.ts';
 import type { PortForwardDomain } from './forward-port.ts';
-import { PendingRequests } from './pending-requests.ts';
+import { type PendingRequest, PendingRequests } from './pending-requests.ts';
+import { relayTunnel, relayUpgrade } from './relay.ts';
 import { serveSpdyCommand, serveSpdyPortForward } from './spdy-session.ts';
-import type { StreamRequest } from './stream-request.ts';
+import type { RelayRequest, StreamRequest } from './stream-request.ts';
 import { WebSocketUpgrades } from './websocket/upgrades.ts';
 import { acceptSpdy, headerValues, refuseUpgrade, wantedUpgrade } from './upgrade.ts';
 import {
   serveWebSocketCommand,
   serveWebSocketPortForward,
+  tunnelProtocol,
   webSocketPortForwardProtocols,
 } from './websocket-session.ts';
 
@@ -40,7 +42,7 @@ export interface StreamingDomain {
 /** Where a client can connect to, for as long as a minute, once. */
 export interface StreamUrls {
   /** Throws `exhausted` when too many wait to be connected to. */
-  urlFor(request: StreamRequest): string;
+  urlFor(request: StreamRequest | RelayRequest): string;
 }
 
 /** What is answered instead of going on. */
@@ -116,7 +118,7 @@ export class StreamingServer implements StreamUrls {
     }
   }
 
-  urlFor(request: StreamRequest): string {
+  urlFor(request: StreamRequest | RelayRequest): string {
     return `${this.#base}/${request.kind}/${this.#pending.add(request)}`;
   }
 
@@ -134,7 +136,7 @@ export class StreamingServer implements StreamUrls {
   }
 
   /** Takes the request that belongs to a path. */
-  #find(path: string | undefined): StreamRequest | undefined {
+  #find(path: string | undefined): PendingRequest | undefined {
     const match = /^\/(exec|attach|portforward)\/([A-Za-z0-9_-]{8})(?:\?|$)/.exec(path ?? '');
     const [, kind, token] = match ?? [];
     if (kind === undefined || token === undefined) return undefined;
@@ -153,7 +155,8 @@ export class StreamingServer implements StreamUrls {
       socket.setTimeout(idleTimeoutMs, () => {
         socket.destroy();
       });
-      if (upgrade === 'spdy') this.#spdy(found, request, socket, head);
+      if ('relay' in found) this.#relay(found, request, socket, head);
+      else if (upgrade === 'spdy') this.#spdy(found, request, socket, head);
       else this.#webSocket(found, request, socket, head);
     } catch (error) {
       const refusal = error instanceof Refusal ? error : new Refusal(500, messageOf(error));
@@ -209,14 +212,35 @@ export class StreamingServer implements StreamUrls {
     });
   }
 
+  /** What the other server does not speak it gets as what it does; all else is between it and the client. */
+  #relay(found: RelayRequest, request: IncomingMessage, socket: Socket, head: Buffer): void {
+    if (!headerValues(request, 'sec-websocket-protocol').includes(tunnelProtocol)) {
+      this.#session(found, socket, 'relayed', async (signal) => {
+        await relayUpgrade(found.relay, request, socket, head, signal);
+        return undefined;
+      });
+      return;
+    }
+    this.#webSockets.accept(request, socket, head, tunnelProtocol, (webSocket) => {
+      this.#session(found, socket, 'relayed websocket', async (signal) => {
+        await relayTunnel(found.relay, spdyPortForwardProtocol, webSocket, signal);
+        return undefined;
+      });
+    });
+  }
+
   #session(
-    request: StreamRequest,
+    request: PendingRequest,
     socket: Socket,
     protocol: string,
     serve: (signal: AbortSignal, log: Log) => Promise<CommandOutcome | undefined>,
   ): void {
     const ids =
-      request.kind === 'portforward' ? { sandboxId: request.sandboxId } : { containerId: request.containerId };
+      'relay' in request
+        ? { relay: request.relay.host }
+        : request.kind === 'portforward'
+          ? { sandboxId: request.sandboxId }
+          : { containerId: request.containerId };
     const log = this.#log.child({ stream: request.kind, ...ids });
     const started = performance.now();
     log.debug({ protocol }, 'stream connected');

@@ -24,5 +24,12 @@ export type StreamRequest =
       readonly ports: readonly number[];
     };
 
+/** A connection that another runtime's streaming server is to serve. */
+export interface RelayRequest {
+  readonly kind: 'portforward';
+  /** Where it waits for its client. */
+  readonly relay: URL;
+}
+
 export type CommandRequest = Extract<StreamRequest, { streams: AskedStreams }>;
 export type PortForwardRequest = Extract<StreamRequest, { kind: 'portforward' }>;

@@ -11,7 +11,7 @@ import type { ChannelEncoding } from './websocket/channel-codec.ts';
 import { Channels } from './websocket/channels.ts';
 
 /** SPDY/3.1 as the bytes of a WebSocket connection, which passes where SPDY does not. */
-const tunnelProtocol = 'SPDY/3.1+portforward.k8s.io';
+export const tunnelProtocol = 'SPDY/3.1+portforward.k8s.io';
 
 /** The empty name stands for a client that names none. */
 export const webSocketPortForwardProtocols: readonly string[] = [
