@@ -1,5 +1,5 @@
 import { mkdir, readFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { join } from 'node:path';
 import type { GuestAgent } from './agent/guest-agent.ts';
 import type { RunningDaemon } from './cli/daemon-command.ts';
@@ -18,7 +18,7 @@ import { NetworkNamespaces } from './network/network-namespaces.ts';
 import { CniPodNetworks } from './network/pod-networks.ts';
 import { isFile, isFolder } from './platform/file-kind.ts';
 import type { Log } from './platform/log.ts';
-import { createDomain } from './podsandbox/domain.ts';
+import { createDomain, type Domain } from './podsandbox/domain.ts';
 import type { ImageArchives, Images, PodNetworks, VmProvider, VolumeBinder } from './podsandbox/ports.ts';
 import type { TraceSink } from './podsandbox/trace-model.ts';
 import { Store } from './store/store.ts';
@@ -29,6 +29,8 @@ import { openProvider, type OpenProvider } from './vm/open-provider.ts';
 
 /** Calls in flight get this long when the daemon is asked to end; it must be gone after 5 s. */
 const callGraceMs = 1_500;
+/** While one pod waits, for a CNI plugin or the disk, another one can work. */
+const startsPerProcessor = 2;
 /** A cold boot takes some 10 s under emulation, several times that on a busy machine. */
 const bootTimeoutMs = 120_000;
 
@@ -72,6 +74,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
     cdiFolders: config.cdi.specDirs,
     handlers: new Map([...config.handlers].map(([name, { name: className }]) => [name, { className }])),
     defaultHandler: config.defaultHandler,
+    concurrentStarts: config.vm.concurrentStarts || startsPerProcessor * availableParallelism(),
     traceSink: exporter satisfies TraceSink | undefined,
     log: log.child({ part: 'podsandbox' }),
   });
@@ -85,7 +88,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   const { sandboxes, containers, resources, stats, events } = domain;
   const streaming = await startStreaming(config, { sandboxes, containers }, log);
   started.defer(() => streaming.close(callGraceMs));
-  const runtime = runtimeInfo(loaded, vms, cgroupDriver, await mapsOwners(binder, config, log));
+  const runtime = runtimeInfo(loaded, vms, domain, cgroupDriver, await mapsOwners(binder, config, log));
   const server = await serveCri(
     config.socket,
     {
@@ -222,6 +225,7 @@ async function mapsOwners(binder: JailerBinder, { root }: Config, log: Log): Pro
 function runtimeInfo(
   { config, file }: LoadedConfig,
   vms: OpenProvider<GuestAgent>,
+  { admission }: Pick<Domain, 'admission'>,
   cgroupDriver: RuntimeInfo['cgroupDriver'],
   mapsOwners: boolean,
 ): RuntimeInfo {
@@ -236,6 +240,7 @@ function runtimeInfo(
         config: file,
         ...describe(vms),
         pools: { classes: vms.provider.pools(), memoryShortage: vms.provider.memoryShortage },
+        starts: admission.state,
       }),
   };
 }

@@ -56,6 +56,8 @@ export interface Config {
     readonly qemu: string;
     readonly jailer: string;
     readonly guest: string;
+    /** 0: as many as suit the host. */
+    readonly concurrentStarts: number;
     readonly memoryReserveBytes: number;
     readonly classes: ReadonlyMap<string, VmClass>;
   };
@@ -138,6 +140,7 @@ export function compileConfig(file: ConfigFile): Config {
       qemu: file.vm.qemu,
       jailer: file.vm.jailer,
       guest: file.vm.guest,
+      concurrentStarts: file.vm.concurrent_starts,
       memoryReserveBytes: bytes(file.vm.memory_reserve),
       classes,
     },

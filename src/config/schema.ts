@@ -103,6 +103,7 @@ export const configSchema = z.strictObject({
       qemu: programSetting('qemu-system-x86_64'),
       jailer: programSetting(`${installDir}/libexec/kelyfos-jailer`),
       guest: path(`${installDir}/guest/image/current`),
+      concurrent_starts: integer(0, 1000, 0),
       memory_reserve: setting(size, sizeAccepts, '1GiB'),
       classes: z.record(name, vmClass),
     })

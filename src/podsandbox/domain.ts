@@ -1,3 +1,4 @@
+import { Admission } from '../platform/admission.ts';
 import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
 import type { Store } from '../store/store.ts';
@@ -26,6 +27,8 @@ export interface DomainOptions {
   /** VM class of each runtime handler. */
   readonly handlers: ReadonlyMap<string, { readonly className: string }>;
   readonly defaultHandler: string;
+  /** Pods that are started at the same time. */
+  readonly concurrentStarts: number;
   /** Where traces go besides; nowhere without. */
   readonly traceSink?: TraceSink | undefined;
   readonly log: Log;
@@ -37,6 +40,7 @@ export interface Domain {
   readonly resources: ResourceService;
   readonly stats: StatsService;
   readonly events: PodEventSource;
+  readonly admission: Pick<Admission, 'state'>;
   /** To be awaited before the first request is answered. */
   recover(): Promise<RecoveryReport>;
   /** Ends the output pumps; pods go on. */
@@ -57,6 +61,7 @@ export function createDomain(options: DomainOptions): Domain {
     registry.findSandbox(id) !== undefined || registry.findContainer(id) !== undefined;
   const traces = new TraceBook(records.traces, options.traceSink, exists, log);
   const locks = new KeyedMutex();
+  const admission = new Admission(options.concurrentStarts);
   const containerEnd = new ContainerEnd(registry, records, log);
   const sandboxEnd = new SandboxEnd(registry, vms, networks, containerEnd, log);
   return {
@@ -67,6 +72,7 @@ export function createDomain(options: DomainOptions): Domain {
       end: sandboxEnd,
       locks,
       traces,
+      admission,
       handlers,
       defaultHandler,
       log,
@@ -75,6 +81,7 @@ export function createDomain(options: DomainOptions): Domain {
     resources: new ResourceService(registry, locks),
     stats: new StatsService(registry, log),
     events,
+    admission,
     recover: async () => {
       const parts = { registry, vms, networks, containers: containerEnd, sandboxes: sandboxEnd, locks, log };
       const report = await recover(parts);

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { Admission } from '../platform/admission.ts';
 import type { Duplex } from 'node:stream';
 import { abortError, AppError, messageOf, wrap } from '../platform/errors.ts';
 import { CleanupStack } from '../platform/cleanup-stack.ts';
@@ -26,6 +27,8 @@ export interface SandboxServiceOptions {
   /** One lock per sandbox id, shared with the container service. */
   readonly locks: KeyedMutex;
   readonly traces: TraceBook;
+  /** Pods beyond what the host can start at once wait their turn. */
+  readonly admission: Admission;
   /** VM class of each runtime handler. */
   readonly handlers: ReadonlyMap<string, { readonly className: string }>;
   readonly defaultHandler: string;
@@ -103,13 +106,15 @@ export class PodSandboxService implements PodSandboxes {
     request: VmRequest,
     signal: AbortSignal,
   ): Promise<SandboxId> {
-    const { registry, vms, networks, end, locks, traces, log } = this.#options;
+    const { registry, vms, networks, end, locks, traces, admission, log } = this.#options;
     const id = newSandboxId();
     const open = traces.begin('RunPodSandbox', sandboxSubject(id, config));
     const { trace } = open;
     const cleanup = new CleanupStack();
     let entry: SandboxEntry | undefined;
+    let leave = (): void => undefined;
     try {
+      leave = await trace.step('wait for turn', () => admission.enter('wait for a turn', signal));
       cleanup.defer('record', () => registry.removeSandbox(id));
       entry = await trace.step('record intent', () => registry.addSandbox(newRecord(id, config, runtimeHandler)));
       const { machineId } = entry.record;
@@ -169,6 +174,8 @@ export class PodSandboxService implements PodSandboxes {
       }
       open.end(failure);
       throw failure;
+    } finally {
+      leave();
     }
   }
 

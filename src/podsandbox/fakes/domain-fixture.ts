@@ -23,6 +23,8 @@ export class DomainFixture implements AsyncDisposable {
   readonly vms: FakeVms;
   readonly networks = new FakeNetworks();
   readonly traced = new TraceRecorder();
+  /** Of the next daemon. */
+  concurrentStarts = 100;
   #running: { readonly store: Store; readonly domain: Domain } | undefined;
 
   private constructor(folder: string) {
@@ -58,6 +60,7 @@ export class DomainFixture implements AsyncDisposable {
       binder: { bind: () => Promise.resolve() },
       handlers: new Map([['kelyfos', { className: 'default' }]]),
       defaultHandler: 'kelyfos',
+      concurrentStarts: this.concurrentStarts,
       traceSink: this.traced.sink,
       log: silentLog(),
     });
