@@ -1,11 +1,12 @@
 /**
- * `npm run bench -- compare` and `npm run bench -- start`: measure, print tables with the targets beside
+ * `npm run bench -- compare`, `start` and `storm`: measure, print tables with the targets beside
  * the figures, and write everything to a file. A missed target is told and is no failure.
  */
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { benchCompare } from '../test/bench/compare.ts';
 import { benchStart } from '../test/bench/start.ts';
+import { benchStorm } from '../test/bench/storm.ts';
 
 interface StartOptions {
   readonly runs: number;
@@ -15,6 +16,12 @@ interface StartOptions {
 
 interface CompareOptions {
   readonly runs: number;
+  readonly json: string;
+}
+
+interface StormOptions {
+  readonly pods: number;
+  readonly starts: number;
   readonly json: string;
 }
 
@@ -56,6 +63,10 @@ async function compare({ runs, json }: CompareOptions): Promise<void> {
   await interruptible((signal) => benchCompare({ runs, jsonFile: json, say, signal }));
 }
 
+async function storm({ pods, starts, json }: StormOptions): Promise<void> {
+  await interruptible((signal) => benchStorm({ pods, starts, jsonFile: json, say, signal }));
+}
+
 const program = new Command('bench');
 program
   .command('compare')
@@ -70,4 +81,11 @@ program
   .option('--pods <number>', 'idle pods to weigh', atLeastOne, 20)
   .option('--json <file>', 'where the figures go', join(results, 'start.json'))
   .action(start);
+program
+  .command('storm')
+  .description('many pods at once: whether all start in time, in what order, and what it takes')
+  .option('--pods <number>', 'pods to start at once', atLeastOne, 100)
+  .option('--starts <number>', 'as vm.concurrent_starts; two for each processor otherwise', atLeastOne, 0)
+  .option('--json <file>', 'where the figures go', join(results, 'storm.json'))
+  .action(storm);
 await program.parseAsync();

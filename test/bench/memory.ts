@@ -45,3 +45,29 @@ export async function settledMemory(settling: Settling): Promise<Settled> {
     await delay(intervalMs);
   }
 }
+
+/** What of a process is in memory. */
+export async function residentMB(pid: number): Promise<number> {
+  return parseKilobytes(await readFile(`/proc/${String(pid)}/status`, 'utf8'), 'VmRSS');
+}
+
+const lookMs = 250;
+
+/** Looks at MemAvailable until it is ended. */
+export function lowestAvailable(): { end(): Promise<{ readonly firstMB: number; readonly lowestMB: number }> } {
+  const stop = new AbortController();
+  const seen: number[] = [];
+  const looking = (async () => {
+    while (!stop.signal.aborted) {
+      seen.push(await availableMB());
+      await delay(lookMs, undefined, { signal: stop.signal }).catch(() => undefined);
+    }
+  })();
+  return {
+    end: async () => {
+      stop.abort();
+      await looking;
+      return { firstMB: seen[0] ?? 0, lowestMB: Math.min(...seen) };
+    },
+  };
+}

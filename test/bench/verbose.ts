@@ -2,6 +2,9 @@ import type { CriClient } from '../../src/cri/client.ts';
 import type { Samples } from './samples.ts';
 
 interface Request {
+  /** Nanoseconds since the epoch. */
+  readonly startedAt: string;
+  readonly ms: number;
   readonly steps: readonly { readonly name: string; readonly ms: number }[];
 }
 
@@ -53,4 +56,9 @@ export async function poolStates(cri: CriClient): Promise<readonly PoolState[]> 
 /** One sample of each step, whatever it is part of. */
 export function addSteps(samples: Samples, { startup }: Pick<PodInfo, 'startup'>): void {
   for (const { name, ms } of startup.flatMap(({ steps }) => steps)) samples.add(name, ms);
+}
+
+/** How many pods are being started, and how many wait for their turn. */
+export async function startsState(cri: CriClient): Promise<{ readonly limit: number }> {
+  return parsed(await daemonInfo(cri), 'starts') as { readonly limit: number };
 }
