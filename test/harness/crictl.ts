@@ -56,7 +56,8 @@ export class Crictl {
   async onTerminal(...args: readonly string[]): Promise<string> {
     const words = [crictlPath, '--config', this.#config, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`);
     const script = ['--quiet', '--return', '--command', words.join(' '), '/dev/null'];
-    return (await execa('script', script, { stdin: 'ignore', timeout: 180_000 })).stdout;
+    // An end of input would be typed.
+    return (await execa('script', script, { stdin: 'pipe', timeout: 180_000 })).stdout;
   }
 
   /** Its standard output; rejects when it fails. */

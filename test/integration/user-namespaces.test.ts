@@ -188,6 +188,15 @@ describe('the pod', () => {
     await Promise.all(ids.map(remove));
   });
 
+  test('shares its processes with containers that ask for it', async () => {
+    const context = { namespace_options: { ...namespaceOptions, pid: 'POD' } };
+    const target = await node.startContainer(pod, { command: ['sleep', '777'], ...config({ context }) });
+    const other = await node.startContainer(pod, config({ context }));
+    await node.sh(other, 'kill -9 $(pgrep -f "sleep 777" | head -n 1)');
+    expect((await node.waitExited(target)).exit_code).toBe(137);
+    await Promise.all([target, other].map(remove));
+  });
+
   test('is reached at its address, also below port 1024, and reaches others', async () => {
     const id = await node.startContainer(pod, { ...sh('echo hello | nc -l -p 80; sleep 1000'), ...config() });
     const { network } = await node.podStatus(pod);
@@ -205,12 +214,13 @@ describe('the pod', () => {
     await node.sh(id, 'until netstat -ltn | grep -q ":81 "; do usleep 10000; done');
     const forward = node.daemon.crictl.start('port-forward', pod.id, ':81');
     try {
-      for await (const line of forward) {
-        const port = /^Forwarding from 127\.0\.0\.1:(\d+) /.exec(line)?.[1];
-        if (port === undefined) continue;
-        expect(await text(connect(Number(port), '127.0.0.1'))).toBe('hello\n');
-        break;
-      }
+      const port = await new Promise<string>((resolve) => {
+        forward.stdout.on('data', (line: Buffer) => {
+          const found = /^Forwarding from 127\.0\.0\.1:(\d+) /m.exec(line.toString())?.[1];
+          if (found !== undefined) resolve(found);
+        });
+      });
+      expect(await text(connect(Number(port), '127.0.0.1'))).toBe('hello\n');
     } finally {
       forward.kill('SIGKILL');
       await forward.catch(() => undefined);
