@@ -40,13 +40,15 @@ impl IdMap {
         extents.map(Self).ok_or_else(bad)
     }
 
-    /// With one more id that is the same on both sides.
+    /// With one more id that is shown, the same as on disk, unless it stands for another one already.
     fn with(mut self, id: u32) -> Self {
-        self.0.push(Extent {
-            on_disk: id,
-            shown: id,
-            length: 1,
-        });
+        if !self.0.iter().any(|it| id >= it.shown && id - it.shown < it.length) {
+            self.0.push(Extent {
+                on_disk: id,
+                shown: id,
+                length: 1,
+            });
+        }
         self
     }
 
@@ -71,7 +73,7 @@ impl OwnerMap {
     pub fn apply(&self, mount: &OwnedFd, pid: u32) -> Result<()> {
         let (user, group) = identity(pid)?;
         let namespace = namespace(&self.users.clone().with(user), &self.groups.clone().with(group))?;
-        sys::map_mount(mount.as_fd(), namespace.as_fd()).during("map the owners of the volume's file system")
+        show_with(mount, &namespace).during("map the owners of the volume's file system")
     }
 }
 
@@ -80,7 +82,15 @@ pub fn probe(folder: &Path) -> Result<()> {
     let map = IdMap::parse("probe", PROBE)?;
     let mount = sys::open_tree(folder, false).at("open", folder)?;
     let namespace = namespace(&map, &map)?;
-    sys::map_mount(mount.as_fd(), namespace.as_fd()).at("map owners", folder)
+    show_with(&mount, &namespace).at("map owners", folder)
+}
+
+fn show_with(mount: &OwnedFd, namespace: &OwnedFd) -> io::Result<()> {
+    sys::map_mount(mount.as_fd(), namespace.as_fd()).map_err(|error| match error.raw_os_error() {
+        // Of all that the kernel says so of, this is what is left here.
+        Some(libc::EINVAL) => io::Error::new(io::ErrorKind::Unsupported, "not with this kind of file system"),
+        _ => error,
+    })
 }
 
 /// Effective user and group of a process.
@@ -115,7 +125,8 @@ mod tests {
     #[test]
     fn maps_are_lists_of_three_numbers() {
         let map = IdMap::parse("--map-users", "0:65536:1000,5000:7:1").unwrap();
-        assert_eq!(map.with(9).text(), "0 65536 1000\n5000 7 1\n9 9 1\n");
+        assert_eq!(map.clone().with(9).text(), "0 65536 1000\n5000 7 1\n9 9 1\n");
+        assert_eq!(map.with(65636).text(), "0 65536 1000\n5000 7 1\n");
         for text in ["", "0", "0:1", "0:1:2:3", "0:1:x", "0:1:2,", "-1:0:1", "0:4294967296:1"] {
             let error = IdMap::parse("--map-users", text).unwrap_err().to_string();
             assert!(error.starts_with("usage: --map-users: "), "{error}");

@@ -242,6 +242,8 @@ fn new_file_system(
     destination: &str,
     ids: Option<&UserNamespace>,
 ) -> Result<Action, MountError> {
+    // The only one that takes no ids beyond 2^31, which those outside may be.
+    let inside = ids.is_some() && name == "devpts";
     let options = if mount.options.is_empty() {
         Options::parse(defaults)
     } else {
@@ -251,9 +253,10 @@ fn new_file_system(
         source: CString::new(name)?,
         kind: CString::new(name)?,
         flags: options.flags(mount.readonly),
-        data: CString::new(options.data(ids)?)?,
+        data: CString::new(options.data(ids.filter(|_| !inside))?)?,
         target: Target::new(destination)?,
         plain: matches!(name, "proc" | "sysfs"),
+        inside,
     })
 }
 

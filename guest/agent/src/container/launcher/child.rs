@@ -197,13 +197,21 @@ unsafe fn change_root(report: Reporter, plan: &RootPlan) -> isize {
     let root = pivot(report, &plan.root);
     raw!(SYS_umask, 0);
     let mut mask = Mask { directory: None };
-    for (index, step) in plan.steps.iter().enumerate() {
-        let outcome = carry_out(root, &step.action, &mut mask);
-        report.need(stage::ROOT_STEP + index as u32, outcome);
-    }
-    match &plan.user_namespace {
+    take_steps(report, root, plan, &mut mask, false);
+    let root = match &plan.user_namespace {
         Some(namespace) => enter_user_namespace(report, namespace),
         None => root,
+    };
+    take_steps(report, root, plan, &mut mask, true);
+    root
+}
+
+unsafe fn take_steps(report: Reporter, root: isize, plan: &RootPlan, mask: &mut Mask, inside: bool) {
+    for (index, step) in plan.steps.iter().enumerate() {
+        if step.action.is_inside() == inside {
+            let outcome = carry_out(root, &step.action, mask);
+            report.need(stage::ROOT_STEP + index as u32, outcome);
+        }
     }
 }
 
@@ -335,6 +343,7 @@ unsafe fn carry_out(root: isize, action: &Action, mask: &mut Mask) -> Outcome<()
             data,
             target,
             plain,
+            inside: _,
         } => {
             let at = open_target(root, target, MountPoint::Directory, *plain)?;
             let mounted = mount_at(at, source, kind, *flags, data);

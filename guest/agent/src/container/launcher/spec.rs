@@ -85,7 +85,7 @@ pub struct Node {
 }
 
 /// One step towards the container's root file system. They are carried out in order, after the
-/// change of the root.
+/// change of the root; those inside the user namespace last.
 pub enum Action {
     /// Attaches a detached mount.
     Attach {
@@ -94,7 +94,7 @@ pub enum Action {
         point: MountPoint,
     },
     /// mount(2). `plain`: no part of the path may be a symbolic link, since what is mounted is
-    /// trusted by its path later on.
+    /// trusted by its path later on. `inside`: in the user namespace, if there is one.
     Mount {
         source: CString,
         kind: CString,
@@ -102,6 +102,7 @@ pub enum Action {
         data: CString,
         target: Target,
         plain: bool,
+        inside: bool,
     },
     /// The default nodes and links; what is there already stays.
     DefaultDevices {
@@ -120,6 +121,12 @@ pub enum Action {
     ReadOnly {
         path: CString,
     },
+}
+
+impl Action {
+    pub fn is_inside(&self) -> bool {
+        matches!(self, Self::Mount { inside: true, .. })
+    }
 }
 
 pub struct Step {
