@@ -193,7 +193,7 @@ describe('the pod', () => {
     const context = { namespace_options: { ...namespaceOptions, pid: 'POD' } };
     const target = await node.startContainer(pod, { command: ['sleep', '777'], ...config({ context }) });
     const other = await node.startContainer(pod, config({ context }));
-    await node.sh(other, 'kill -9 $(pgrep -f "sleep 777" | head -n 1)');
+    await node.sh(other, String.raw`kill -9 $(ps -o pid,args | sed -n 's/^ *\([0-9]*\) sleep 777$/\1/p')`);
     expect((await node.waitExited(target)).exit_code).toBe(137);
     await Promise.all([target, other].map(remove));
   });
