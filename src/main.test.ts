@@ -2,9 +2,12 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { execa } from 'execa';
 import { programVersion } from './version.ts';
+
+// Each call is a process of its own, which takes its time on a busy machine.
+jest.setTimeout(60_000);
 
 let folder: string;
 beforeAll(async () => {
