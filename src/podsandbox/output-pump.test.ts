@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { silentLog } from '../platform/log.ts';
 import { FakeGuest } from './fakes/fake-guest.ts';
+import { OutputTap } from './interactive/output-tap.ts';
 import { OutputPump, outputStart, type OutputCheckpoint } from './output-pump.ts';
 
 const id = 'c1';
@@ -66,6 +67,19 @@ async function contents(path = logPath): Promise<string[]> {
     .map((line) => line.split(' ').slice(1).join(' '));
 }
 
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  for (let turn = 0; !(await holds()); turn += 1) {
+    if (turn > 2000) throw new Error(`never: ${what}`);
+    await new Promise(setImmediate);
+  }
+}
+
+async function textOf(tap: OutputTap): Promise<string> {
+  let text = '';
+  for await (const { data } of tap) text += Buffer.from(data).toString();
+  return text;
+}
+
 describe('output pump', () => {
   test('the log file is there as soon as it is opened, or cannot be', async () => {
     const guest = await runningGuest();
@@ -91,6 +105,48 @@ describe('output pump', () => {
     await daemon.exited.promise;
     expect(await contents()).toEqual(['stdout F one', 'stderr F oops', 'stdout P two']);
     expect(daemon.exits).toBe(1);
+  });
+
+  test('a tap gets everything from when it was made, and the log still gets all', async () => {
+    const guest = await runningGuest();
+    const daemon = new Daemon();
+    const pump = daemon.pump(guest);
+    await pump.opened();
+    guest.write(id, 'stdout', 'before\n');
+    await until('a line in the log', async () => (await contents()).length === 1);
+    const tap = new OutputTap({ channels: new Set(['stdout', 'stderr'] as const) });
+    pump.tap(tap);
+    const reading = textOf(tap);
+    const gone = new OutputTap({ channels: new Set(['stdout'] as const) });
+    pump.tap(gone);
+    pump.untap(gone);
+    for (let n = 0; n < 20; n += 1) {
+      guest.write(id, n % 2 === 0 ? 'stdout' : 'stderr', `${String(n)}\n`);
+      if (n % 7 === 0) guest.loseConnection();
+      await new Promise(setImmediate);
+    }
+    guest.exit(id, { code: 0 });
+    const numbers = Array.from({ length: 20 }, (_, n) => String(n));
+    expect(await reading).toBe(numbers.map((n) => `${n}\n`).join(''));
+    // Whoever has seen the end of the output finds the container exited.
+    expect(daemon.exits).toBe(1);
+    expect((await contents()).map((line) => line.split(' ')[2])).toEqual(['before', ...numbers]);
+    const late = new OutputTap({ channels: new Set(['stdout'] as const) });
+    pump.tap(late);
+    expect(await textOf(late)).toBe('');
+  });
+
+  test('a tap whose reader takes nothing cannot keep output from the log for long', async () => {
+    const guest = await runningGuest();
+    const daemon = new Daemon();
+    const pump = daemon.pump(guest);
+    const stuck = new OutputTap({ channels: new Set(['stdout'] as const), maxBytes: 4, patienceMs: 20 });
+    pump.tap(stuck);
+    for (let n = 0; n < 10; n += 1) guest.write(id, 'stdout', `${String(n)}\n`);
+    guest.exit(id, { code: 0 });
+    await daemon.exited.promise;
+    expect(await contents()).toHaveLength(10);
+    await expect(textOf(stuck)).rejects.toMatchObject({ kind: 'exhausted' });
   });
 
   test('loses and repeats nothing when the connection is lost again and again', async () => {

@@ -223,6 +223,45 @@ describe.each(libraryClients)('$name', ({ program, transport }) => {
   });
 });
 
+test('a client that hangs loses its session, and the container goes on', async () => {
+  const id = await container('read x; head -c 20000000 /dev/zero | tr "\\0" x; echo', { stdin: true });
+  const attached = crictl('attach', '-i', id);
+  await eventually('it is attached', async () =>
+    (await node.daemon.log()).includes(`"stream":"attach","containerId":"${id}"`),
+  );
+  attached.kill('SIGSTOP');
+  const other = crictl('attach', '-i', id);
+  other.stdin.write('go\n');
+  expect(await node.waitExited(id)).toMatchObject({ exit_code: 0 });
+  expect((await node.logLines(id)).reduce((sum, { content }) => sum + content.length, 0)).toBe(20_000_000);
+  expect((await other).stdout.length).toBe(20_000_000);
+  attached.kill('SIGCONT');
+  expect((await attached).stderr).toContain('took nothing');
+});
+
+test('containers in a user namespace', async () => {
+  const mapping = [{ host_id: 1_000_000, container_id: 0, length: 65_536 }];
+  const security_context = {
+    namespace_options: { userns_options: { mode: 'POD', uids: mapping, gids: mapping } },
+  } as const;
+  const mapped = await node.runPod({ name: 'mapped', config: { linux: { security_context } } });
+  const id = await node.startContainer(mapped, {
+    command: ['sh', '-c', `nc -ll -p ${String(echoPort)} -e cat`],
+    config: { linux: { security_context } },
+  });
+  await node.sh(id, 'until grep -q " 0A " /proc/net/tcp /proc/net/tcp6; do usleep 20000; done');
+  const run = crictl('exec', '-i', id, 'sh', '-c', 'cat; id -u; cat /proc/self/uid_map > /dev/stderr');
+  run.stdin.end('in\n');
+  const { stdout, stderr } = await run;
+  expect(stdout).toBe('in\n0');
+  expect(stderr).toMatch(/^\s*0\s+1000000\s+65536/);
+  const forwarder = crictl('port-forward', mapped.id, `0:${String(echoPort)}`);
+  expect(await askPort(await forwardedPort(forwarder), 'there and back')).toBe('there and back');
+  forwarder.kill('SIGTERM');
+  await forwarder;
+  await node.removePod(mapped);
+});
+
 test('a client that waits is told when its container ends', async () => {
   const id = await container('sleep 1000', { stdin: true });
   const attached = crictl('attach', '-i', id);
