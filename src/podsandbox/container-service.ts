@@ -14,6 +14,7 @@ import { execSync } from './exec-sync.ts';
 import { guestHostname } from './guest-setup.ts';
 import { attach } from './interactive/attach.ts';
 import { exec } from './interactive/exec.ts';
+import type { SessionSlots } from './interactive/session-slots.ts';
 import { imageVolumeFailure, resolveImageVolumes } from './image-volumes.ts';
 import { newContainerId, type ContainerId, type SandboxId } from './ids.ts';
 import type { Container, ContainerConfig, Containers, ExecResult, StreamSession } from './model.ts';
@@ -36,6 +37,8 @@ export interface ContainerServiceOptions {
   readonly end: ContainerEnd;
   /** One lock per sandbox id, shared with the sandbox service. */
   readonly locks: KeyedMutex;
+  /** Shared with the sandbox service. */
+  readonly slots: SessionSlots;
   readonly traces: TraceBook;
   readonly log: Log;
 }
@@ -195,7 +198,8 @@ export class ContainerService implements Containers {
     signal: AbortSignal,
   ): Promise<{ readonly exitCode: number }> {
     const entry = this.#running(id);
-    return exec(readyVm(entry.sandbox).agent, { containerId: id, argv, tty }, session, signal);
+    using _slot = this.#options.slots.take(entry.record.sandboxId);
+    return await exec(readyVm(entry.sandbox).agent, { containerId: id, argv, tty }, session, signal);
   }
 
   async attach(id: ContainerId, session: StreamSession, signal: AbortSignal): Promise<void> {
@@ -204,6 +208,7 @@ export class ContainerService implements Containers {
     if (pump === undefined)
       throw new AppError('unavailable', `the output of container "${id}" is not read yet: its guest does not answer`);
     const { tty, stdinOnce } = record.config;
+    using _slot = this.#options.slots.take(record.sandboxId);
     await attach({ containerId: id, guest, pump, tty, stdinOnce, log: this.#options.log }, session, signal);
   }
 

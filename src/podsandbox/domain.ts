@@ -4,6 +4,7 @@ import type { Log } from '../platform/log.ts';
 import type { Store } from '../store/store.ts';
 import { ContainerEnd, nowNs } from './container-end.ts';
 import { ContainerService } from './container-service.ts';
+import { SessionSlots } from './interactive/session-slots.ts';
 import type { Images, PodNetworks, VmProvider, VolumeBinder } from './ports.ts';
 import { PodEventSource } from './pod-events.ts';
 import { openRecords } from './records.ts';
@@ -61,6 +62,7 @@ export function createDomain(options: DomainOptions): Domain {
     registry.findSandbox(id) !== undefined || registry.findContainer(id) !== undefined;
   const traces = new TraceBook(records.traces, options.traceSink, exists, log);
   const locks = new KeyedMutex();
+  const slots = new SessionSlots();
   const admission = new Admission(options.concurrentStarts);
   const containerEnd = new ContainerEnd(registry, records, log);
   const sandboxEnd = new SandboxEnd(registry, vms, networks, containerEnd, log);
@@ -71,13 +73,24 @@ export function createDomain(options: DomainOptions): Domain {
       networks,
       end: sandboxEnd,
       locks,
+      slots,
       traces,
       admission,
       handlers,
       defaultHandler,
       log,
     }),
-    containers: new ContainerService({ registry, images, binder, cdiFolders, end: containerEnd, locks, traces, log }),
+    containers: new ContainerService({
+      registry,
+      images,
+      binder,
+      cdiFolders,
+      end: containerEnd,
+      locks,
+      slots,
+      traces,
+      log,
+    }),
     resources: new ResourceService(registry, locks),
     stats: new StatsService(registry, log),
     events,

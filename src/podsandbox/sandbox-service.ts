@@ -8,6 +8,7 @@ import type { Log } from '../platform/log.ts';
 import { alignClock } from './guest-clock.ts';
 import { guestSetup } from './guest-setup.ts';
 import { portForward } from './interactive/port-forward.ts';
+import type { SessionSlots } from './interactive/session-slots.ts';
 import { newSandboxId, type SandboxId } from './ids.ts';
 import { nowNs } from './container-end.ts';
 import type { PodSandboxes, Sandbox, SandboxConfig, SandboxMetadata } from './model.ts';
@@ -26,6 +27,8 @@ export interface SandboxServiceOptions {
   readonly end: SandboxEnd;
   /** One lock per sandbox id, shared with the container service. */
   readonly locks: KeyedMutex;
+  /** Shared with the container service. */
+  readonly slots: SessionSlots;
   readonly traces: TraceBook;
   /** Pods beyond what the host can start at once wait their turn. */
   readonly admission: Admission;
@@ -93,6 +96,8 @@ export class PodSandboxService implements PodSandboxes {
     const { record, vm } = this.#options.registry.sandbox(id);
     if (record.phase !== 'ready' || vm === undefined)
       throw new AppError('failed-precondition', `pod sandbox "${id}" is not ready`);
+    // Refused, the client would give up all its connections.
+    using _slot = await this.#options.slots.wait(id, signal);
     await portForward(vm.agent, port, stream, signal);
   }
 

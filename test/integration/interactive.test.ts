@@ -452,16 +452,18 @@ describe('port-forward', () => {
   const sum = 8082;
   const sixth = 8083;
   const rude = 8084;
+  /** Takes them all, into the kernel's queue. */
+  const patient = 8085;
 
   beforeAll(async () => {
-    const serve = (address: string, port: number, program: string): string =>
-      `busybox-full tcpsvd -c 40 ${address} ${String(port)} ${program} &`;
+    const serve = (address: string, port: number, program: string, how = '-c 40'): string =>
+      `busybox-full tcpsvd ${how} ${address} ${String(port)} ${program} &`;
     await start('servers', [
       'sh',
       '-c',
-      `${serve('127.0.0.1', echo, 'cat')} ${serve('127.0.0.1', sum, 'sha256sum')} ${serve('::1', sixth, 'cat')} ${serve('127.0.0.1', rude, 'usleep 200000')} wait`,
+      `${serve('127.0.0.1', echo, 'cat')} ${serve('127.0.0.1', sum, 'sha256sum')} ${serve('::1', sixth, 'cat')} ${serve('127.0.0.1', rude, 'usleep 200000')} ${serve('127.0.0.1', patient, 'cat', '-b 300 -c 1')} wait`,
     ]);
-    for (const port of [echo, sum, sixth, rude]) {
+    for (const port of [echo, sum, sixth, rude, patient]) {
       const hex = port.toString(16).toUpperCase();
       await sh(`until grep -q ":${hex} .* 0A " /proc/net/tcp /proc/net/tcp6; do usleep 20000; done`);
     }
@@ -516,6 +518,22 @@ describe('port-forward', () => {
     expect(answers).toEqual(answers.map(() => true));
     abort.abort();
     await expect(stalled).rejects.toMatchObject({ kind: 'cancelled' });
+  });
+
+  test('as many idle connections as a pod may have keep nothing else waiting', async () => {
+    const abort = new AbortController();
+    const idleOnes = Array.from({ length: 192 }, () => {
+      const [client, ours] = pair();
+      client.write('x');
+      return portForward(agent, patient, ours, abort.signal).catch((error: unknown) => error);
+    });
+    const established = `grep -c "^ *[0-9]*: .*:${patient.toString(16).toUpperCase()} [0-9A-F:]* 01 " /proc/net/tcp`;
+    await eventually('all are connected', async () => Number(await sh(established)) >= 192);
+    expect(await run(['echo', 'also'])).toMatchObject({ stdout: 'also\n' });
+    abort.abort();
+    expect(await Promise.all(idleOnes)).toEqual(
+      idleOnes.map(() => expect.objectContaining({ kind: 'cancelled' }) as unknown),
+    );
   });
 
   test('a connection that the pod resets is reset for the client', async () => {

@@ -139,3 +139,19 @@ test('port-forward needs a sandbox that is ready, joins both directions, and tel
     kind: 'failed-precondition',
   });
 });
+
+test('a pod serves so many sessions: connections wait for one to end, commands are refused', async () => {
+  const { sandboxes, containers } = fixture.domain;
+  const id = await running();
+  const ends = Array.from({ length: 193 }, () => new PassThrough());
+  const done = ends.map(async (end) => {
+    const stream = Duplex.from({ readable: end, writable: new PassThrough().resume() });
+    await sandboxes.portForward(sandboxId, 80, stream, never);
+  });
+  await new Promise(setImmediate);
+  const refused = containers.exec(id, ['true'], false, streams({}), never);
+  await expect(refused).rejects.toThrow(`pod sandbox "${sandboxId}" has 192 streaming sessions already`);
+  for (const end of ends) end.end();
+  await Promise.all(done);
+  expect(await containers.exec(id, ['true'], false, streams({}), never)).toEqual({ exitCode: 0 });
+});
