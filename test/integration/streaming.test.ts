@@ -190,6 +190,21 @@ describe.each(libraryClients)('$name', ({ program, transport }) => {
     expect(await client).toMatchObject({ stdout: 'in', stderr: 'err', exitCode: 7 });
   });
 
+  const older = transport === 'spdy' ? ['v3', 'v2'].map((version) => `${version}.channel.k8s.io`) : [];
+  for (const protocol of older) {
+    test(`exec as spoken before, ${protocol}`, async () => {
+      const cmd = ['sh', '-c', 'cat; echo err >&2; exit 7'];
+      const target = await url('Exec', { cmd, stdin: true, stderr: true });
+      const client = run(target, `-protocols=${protocol}`, '-stdin', '-stderr');
+      client.stdin.end('in\n');
+      const { stdout, stderr, exitCode } = await client;
+      expect(stdout).toBe('in');
+      expect(stderr).toMatch(/^err\n[^]*exit status 7/);
+      // The code of the program for "something else went wrong".
+      expect(exitCode).toBe(125);
+    });
+  }
+
   test('exec with a terminal that changes its size', async () => {
     const client = run(
       await url('Exec', {
