@@ -13,6 +13,7 @@ export const poolsSchema = z.object({
       hits: z.number(),
       misses: z.number(),
       agesMs: z.array(z.number()),
+      template: z.string(),
     }),
   ),
   memoryShortage: z.string().optional(),
@@ -20,12 +21,13 @@ export const poolsSchema = z.object({
 
 export type Pools = z.output<typeof poolsSchema>;
 
-const header = ['CLASS', 'IDLE', 'TARGET', 'RANGE', 'HITS', 'MISSES', 'AGES'] as const;
+const header = ['CLASS', 'TEMPLATE', 'IDLE', 'TARGET', 'RANGE', 'HITS', 'MISSES', 'AGES'] as const;
 
-/** Lines for people: one for each class with a pool. */
+/** Lines for people: one for each class whose virtual machines are clones. */
 export function poolTable({ classes, memoryShortage }: Pools): string {
-  const rows = classes.map(({ className, idle, size, floor, ceiling, hits, misses, agesMs }) => [
+  const rows = classes.map(({ className, idle, size, floor, ceiling, hits, misses, agesMs, template }) => [
     className,
+    template,
     String(idle),
     String(size),
     floor === ceiling ? String(floor) : `${String(floor)}-${String(ceiling)}`,

@@ -10,7 +10,7 @@ import { PoolDemand } from './pool-demand.ts';
 import type { PodVm } from './pod-vm.ts';
 import type { Accelerator } from './qemu/devices/accelerator.ts';
 import { RefillGate } from './refill-gate.ts';
-import type { Templates } from './templates.ts';
+import type { Templates, TemplateStatus } from './templates.ts';
 import { oversize, type VmClass, type VmClasses, type VmSize } from './vm-class.ts';
 import type { VmFactory, VmOrder } from './vm-factory.ts';
 import { VmFolder, type VmRecord } from './vm-folder.ts';
@@ -21,6 +21,11 @@ const refill = { concurrency: 1, quietMs: 1_000, maxYieldMs: 10_000 };
 /** How often a pooled clone goes through a dummy claim: the second still gains, a third does not. */
 const rehearsals = 2;
 const killGraceMs = 500;
+/**
+ * A claim waits so long for a template that is being made, then it boots a VM: not sooner, because a boot
+ * takes about as long as what is left of the making, and each boot beside it makes it slower.
+ */
+const defaultPatienceMs = 20_000;
 /** How often pools are compared with what they should hold; when one is too big it loses one VM each time. */
 const adjustMs = 2_000;
 
@@ -43,6 +48,12 @@ export interface ProviderOptions<A extends GuestConnection> {
   readonly imageBytes: number;
   /** For a whole boot of a guest. */
   readonly bootTimeoutMs: number;
+  readonly templatePatienceMs?: number;
+}
+
+/** How the VMs of one class are had. */
+export interface ClassState extends PoolState {
+  readonly template: TemplateStatus;
 }
 
 /** Gives VMs to sandboxes: from the pool, else as a clone, else by booting one. */
@@ -53,6 +64,8 @@ export class QemuVmProvider<A extends GuestConnection> {
   readonly #pools: ReadonlyMap<string, Pool<PodVm<A>>>;
   /** Classes whose last clone failed: told once, not with every pod. */
   readonly #withoutClones = new Set<string>();
+  readonly #stopped = new AbortController();
+  #preparing: Promise<void> | undefined;
   #adjusting: NodeJS.Timeout | undefined;
   #adjustment: Promise<void> | undefined;
 
@@ -62,7 +75,7 @@ export class QemuVmProvider<A extends GuestConnection> {
     this.#pools = new Map(
       options.classes
         .all()
-        .filter((vmClass) => vmClass.template && Math.max(vmClass.poolSize, vmClass.poolMax) > 0)
+        .filter((vmClass) => vmClass.template)
         .map((vmClass) => [vmClass.name, this.#pool(vmClass)]),
     );
   }
@@ -78,7 +91,22 @@ export class QemuVmProvider<A extends GuestConnection> {
     );
     await this.#options.memory.look();
     for (const pool of this.#pools.values()) pool.start();
-    if (this.#pools.size > 0) this.#adjusting = setInterval(() => void this.adjustPools(), adjustMs).unref();
+    this.#adjusting = setInterval(() => void this.adjustPools(), adjustMs).unref();
+    this.#preparing = this.#prepareTemplates();
+  }
+
+  /** One after the other, beside claims; those for pools are there already or being made. */
+  async #prepareTemplates(): Promise<void> {
+    const { classes, templates } = this.#options;
+    const { signal } = this.#stopped;
+    for (const vmClass of classes.all().filter(({ template }) => template)) {
+      try {
+        await this.#gate.refilling(() => templates.get(this.#order(vmClass), signal), signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#log.warn({ err: error }, `vm class ${vmClass.name} has no template yet: ${messageOf(error)}`);
+      }
+    }
   }
 
   /** Holds pools against demand and what memory the host has left; also done from time to time without being asked. */
@@ -97,13 +125,20 @@ export class QemuVmProvider<A extends GuestConnection> {
   /** Ends what waits in the pools. VMs of sandboxes and templates stay for the next daemon. */
   async stop(): Promise<void> {
     clearInterval(this.#adjusting);
+    this.#stopped.abort();
     await this.#adjustment;
     await Promise.all([...this.#pools.values()].map((pool) => pool.stop()));
+    await this.#preparing;
+    await this.#options.templates.settled();
   }
 
-  /** Per class: VMs that wait, how many should, and how claims have fared. */
-  pools(): readonly PoolState[] {
-    return [...this.#pools.values()].map(({ state }) => state);
+  /** Per class with a template: VMs that wait, how many should, and how claims have fared. */
+  pools(): readonly ClassState[] {
+    const { classes, templates } = this.#options;
+    return [...this.#pools].map(([name, { state }]) => ({
+      ...state,
+      template: templates.status(this.#order(classes.get(name))),
+    }));
   }
 
   /** Why pools are kept empty, if they are. */
@@ -196,7 +231,7 @@ export class QemuVmProvider<A extends GuestConnection> {
   async #cloned(vmClass: VmClass, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A> | undefined> {
     const { name } = vmClass;
     try {
-      const vm = await trace.step('vm.clone', (parts) => this.#clone(vmClass, parts, signal));
+      const vm = await trace.step('vm.clone', (parts) => this.#clone(vmClass, parts, signal, this.#patience(signal)));
       if (this.#withoutClones.delete(name)) this.#log.info(`vms of class ${name} are clones again`);
       return vm;
     } catch (error) {
@@ -208,10 +243,19 @@ export class QemuVmProvider<A extends GuestConnection> {
     }
   }
 
-  async #clone(vmClass: VmClass, trace: StepTrace, signal: AbortSignal): Promise<PodVm<A>> {
+  #patience(signal: AbortSignal): AbortSignal {
+    return AbortSignal.any([signal, AbortSignal.timeout(this.#options.templatePatienceMs ?? defaultPatienceMs)]);
+  }
+
+  async #clone(
+    vmClass: VmClass,
+    trace: StepTrace,
+    signal: AbortSignal,
+    patience: AbortSignal = signal,
+  ): Promise<PodVm<A>> {
     const { factory, templates, bootTimeoutMs } = this.#options;
     const order = this.#order(vmClass);
-    const template = await trace.step('vm.template', () => templates.get(order));
+    const template = await trace.step('vm.template', () => templates.get(order, patience));
     signal.throwIfAborted();
     try {
       const within = AbortSignal.any([signal, AbortSignal.timeout(bootTimeoutMs)]);

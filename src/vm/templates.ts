@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { AppError, messageOf } from '../platform/errors.ts';
+import { abortError, AppError, messageOf } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import type { GuestConnection, GuestLink } from './guest-link.ts';
 import type { Hypervisor, TemplateState } from './hypervisor.ts';
@@ -15,6 +15,9 @@ const retryAfterMs = 60_000;
 const giveUpAfter = 3;
 /** Lets the guest notice that its connection is gone and fall silent before it is frozen. */
 const defaultSettleMs = 300;
+
+/** What a class's template is at one moment; unknown until somebody has asked for it. */
+export type TemplateStatus = 'ready' | 'making' | 'failed' | 'unknown';
 
 interface Failure {
   readonly error: unknown;
@@ -40,6 +43,7 @@ export class Templates<A extends GuestConnection> {
   readonly #now: () => number;
   readonly #making = new Map<string, Promise<TemplateState>>();
   readonly #failed = new Map<string, Failure>();
+  readonly #ready = new Set<string>();
   /** Clones that failed since the last that worked, by template. */
   readonly #barren = new Map<string, number>();
 
@@ -58,8 +62,40 @@ export class Templates<A extends GuestConnection> {
     });
   }
 
-  /** The template for such VMs; waits while it is being made. */
-  get(order: VmOrder): Promise<TemplateState> {
+  /**
+   * The template for such VMs; waits while it is being made, until the signal aborts. It is made all
+   * the same then, for those who come later.
+   */
+  async get(order: VmOrder, signal: AbortSignal): Promise<TemplateState> {
+    if (signal.aborted) throw abortError(signal, 'wait for the template');
+    const making = this.#once(order);
+    // Once nobody waits for it any more, its failure is told to the next one who asks.
+    making.catch(() => undefined);
+    const gone = Promise.withResolvers<never>();
+    const giveUp = (): void => {
+      gone.reject(abortError(signal, 'wait for the template'));
+    };
+    signal.addEventListener('abort', giveUp, { once: true });
+    try {
+      return await Promise.race([making, gone.promise]);
+    } finally {
+      signal.removeEventListener('abort', giveUp);
+    }
+  }
+
+  status(order: VmOrder): TemplateStatus {
+    const key = this.key(order);
+    if (this.#making.has(key)) return this.#ready.has(key) ? 'ready' : 'making';
+    if (this.#failed.has(key)) return 'failed';
+    return this.#ready.has(key) ? 'ready' : 'unknown';
+  }
+
+  /** Resolves when none is being made, as soon after the signal of the options as what was begun is undone. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#making.values());
+  }
+
+  #once(order: VmOrder): Promise<TemplateState> {
     const key = this.key(order);
     const running = this.#making.get(key);
     if (running) return running;
@@ -70,8 +106,14 @@ export class Templates<A extends GuestConnection> {
       );
     }
     const making = this.#findOrMake(key, order)
+      .then((template) => {
+        this.#failed.delete(key);
+        this.#ready.add(key);
+        return template;
+      })
       .catch((error: unknown): never => {
         this.#failed.set(key, { error, at: this.#now() });
+        this.#ready.delete(key);
         throw error;
       })
       .finally(() => this.#making.delete(key));
@@ -97,6 +139,7 @@ export class Templates<A extends GuestConnection> {
     this.#options.log.info(
       `${String(giveUpAfter)} clones in a row failed: the template of vm class ${order.className} is made again`,
     );
+    this.#ready.delete(key);
     await this.#options.store.remove(key);
   }
 

@@ -175,7 +175,7 @@ export class FakeGuest implements GuestLink<FakeAgent> {
     return this.#fail.step('guest ready');
   }
 
-  warm(): Promise<void> {
+  warm(_vm: unknown, _signal: AbortSignal): Promise<void> {
     return this.#fail.step('warm');
   }
 

@@ -43,9 +43,11 @@ export interface Fixture {
   readonly memories: FakeMemories;
   readonly factory: VmFactory<FakeAgent>;
   readonly templates: Templates<FakeAgent>;
+  /** Ends the making of templates, as the daemon does when it stops. */
+  readonly stopping: AbortController;
   /** Of the host; two bytes are enough here. */
   readonly memory: { availableBytes: number };
-  provider(classes: readonly VmClass[]): QemuVmProvider<FakeAgent>;
+  provider(classes: readonly VmClass[], templatePatienceMs?: number): QemuVmProvider<FakeAgent>;
   restarted(): Fixture;
 }
 
@@ -64,6 +66,7 @@ function build(
 ): Fixture {
   const guest = new FakeGuest(fail);
   const memory = { availableBytes: 2 };
+  const stopping = new AbortController();
   const site = host.services;
   const factory = new VmFactory({ hypervisor, guest, site, log });
   const templates = new Templates({
@@ -73,7 +76,7 @@ function build(
     store: new TemplateStore(join(host.folder, 'state', 'templates'), memories, log),
     log,
     makeTimeoutMs: 5_000,
-    stopping: new AbortController().signal,
+    stopping: stopping.signal,
     settleMs: 0,
   });
   return {
@@ -84,8 +87,9 @@ function build(
     memories,
     factory,
     templates,
+    stopping,
     memory,
-    provider: (classes) =>
+    provider: (classes, templatePatienceMs = 5_000) =>
       new QemuVmProvider({
         classes: new VmClasses(classes),
         guestImage,
@@ -103,6 +107,7 @@ function build(
         }),
         log,
         bootTimeoutMs: 5_000,
+        templatePatienceMs,
       }),
     restarted: () => build(fail, host, hypervisor, memories, log),
   };
