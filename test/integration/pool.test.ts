@@ -73,8 +73,8 @@ test('each class has a pool of its own', async () => {
 
   expect(await waitForPool(node.daemon.cri)).toBe(true);
   const { text } = await kelyfos(node.daemon.socket, ['pool']);
-  expect(text.split('\n')[0]).toMatch(/^CLASS +IDLE +TARGET +RANGE +HITS +MISSES +AGES$/);
-  expect(text).toMatch(/^default +3 +3 +1-3 +4 +2 +\d+s \d+s \d+s$/m);
+  expect(text.split('\n')[0]).toMatch(/^CLASS +TEMPLATE +IDLE +TARGET +RANGE +HITS +MISSES +AGES$/);
+  expect(text).toMatch(/^default +ready +3 +3 +1-3 +4 +2 +\d+s \d+s \d+s$/m);
 });
 
 test('a host that is short of memory has none for pools, and pods start all the same', async () => {
