@@ -1,9 +1,10 @@
 /**
- * Every check and test: static checks, unit tests, Rust tests, integration tests. Goes on after a
+ * Every check and test: static checks, unit tests, Rust tests, integration tests, conformance tests. Goes on after a
  * failure; the last line says `N passed, N failed`. Run it by `npm test`, which sets the machine up first.
  */
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { inPrivateHost } from '../test/harness/private-host.ts';
 import { runIntegrationTests } from './integration-tests.ts';
 import { type Outcome, runJest } from './jest-run.ts';
 
@@ -38,11 +39,21 @@ async function runRustTests(): Promise<Outcome> {
   return { passed, failed: failed === 0 && result.failed ? 1 : failed };
 }
 
+/** All runs of critest; each spec of each run counts. */
+async function runConformanceTests(): Promise<Outcome> {
+  const { exitCode, output } = await inPrivateHost(join(root, 'scripts/critest.ts'), []);
+  const [, passed, failed] = /^(\d+) passed, (\d+) failed$/m.exec(output) ?? [];
+  // It did not come to its end.
+  if (passed === undefined || failed === undefined) return { passed: 0, failed: 1 };
+  return { passed: Number(passed), failed: failed === '0' && exitCode !== 0 ? 1 : Number(failed) };
+}
+
 const stages: readonly { readonly name: string; run(): Promise<Outcome> }[] = [
   { name: 'static checks', run: runChecks },
   { name: 'unit tests', run: () => runJest('jest.config.js', [], 15 * minuteMs) },
   { name: 'Rust tests', run: runRustTests },
   { name: 'integration tests', run: () => runIntegrationTests([]) },
+  { name: 'conformance tests', run: runConformanceTests },
 ];
 
 let [passed, failed] = [0, 0];
