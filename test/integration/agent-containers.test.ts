@@ -97,6 +97,13 @@ describe('programs', () => {
     await it.client().removeContainer({ id });
   });
 
+  test('signals do what they do by default', async () => {
+    expect(await stdout('grep -E "Sig(Blk|Ign)" /proc/self/status | tr -d "\\n"')).toBe(
+      'SigBlk:\t0000000000000000SigIgn:\t0000000000000000',
+    );
+    expect(await stdout('yes | head -n 1')).toBe('y');
+  });
+
   test('a path with a slash is relative to the working directory', async () => {
     const create = request(nextId(), ['./busybox', 'echo', 'here'], process({ cwd: '/bin' }));
     expect((await runContainer(it.client(), create)).stdout).toBe('here\n');

@@ -106,6 +106,9 @@ pub unsafe extern "C" fn run(launch: &Launch, socket: RawFd) -> ! {
     let report = Reporter { socket };
     let none = 0u64;
     raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &none as *const u64, 0, 8);
+    // The agent ignores it, as all programs in Rust do; what is ignored stays so beyond execve, and a
+    // program whose reader is gone would write for ever.
+    set_disposition(libc::SIGPIPE, libc::SIG_DFL);
     report.need(stage::SESSION, check(raw!(SYS_setsid)));
     if let Finish::Execute(program) = &launch.finish
         && let Some(score) = &program.oom_score
@@ -783,15 +786,20 @@ struct SignalAction {
     mask: u64,
 }
 
-unsafe fn pause(report: Reporter) -> ! {
-    // The kernel collects the children of a process that ignores their end.
-    let ignore = SignalAction {
-        handler: libc::SIG_IGN,
+/// What happens on a signal: `SIG_DFL` or `SIG_IGN`.
+unsafe fn set_disposition(signal: i32, handler: usize) {
+    let action = SignalAction {
+        handler,
         flags: 0,
         restorer: 0,
         mask: 0,
     };
-    raw!(SYS_rt_sigaction, libc::SIGCHLD, &ignore as *const SignalAction, 0, 8);
+    raw!(SYS_rt_sigaction, signal, &action as *const SignalAction, 0, 8);
+}
+
+unsafe fn pause(report: Reporter) -> ! {
+    // The kernel collects the children of a process that ignores their end.
+    set_disposition(libc::SIGCHLD, libc::SIG_IGN);
     raw!(SYS_close_range, 0, 2, 0);
     let report = close_others(report);
     for capability in 0..=LAST_CAPABILITY {
