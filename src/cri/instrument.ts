@@ -41,11 +41,14 @@ interface Call {
   once(event: 'cancelled', listener: () => void): unknown;
 }
 
+/** The client's deadline passes earlier than the one that is counted from the request's arrival, by the time it was on its way. */
+const transitMs = 100;
+
 /** Aborts with the call; TimeoutError tells a deadline from a client that has gone. */
 function signalOf(call: Call): AbortSignal {
   const controller = new AbortController();
   const abort = (): void => {
-    const passed = Number(call.getDeadline()) <= Date.now();
+    const passed = Number(call.getDeadline()) - Date.now() <= transitMs;
     controller.abort(
       passed
         ? new DOMException('the deadline of the call has passed', 'TimeoutError')
