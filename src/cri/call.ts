@@ -1,4 +1,5 @@
 import type { Log } from '../platform/log.ts';
+import type { TraceParent } from '../podsandbox/trace-model.ts';
 
 /** What a handler knows about the call besides its request. */
 export interface CallContext {
@@ -6,6 +7,8 @@ export interface CallContext {
   readonly signal: AbortSignal;
   /** Carries the name of the call. */
   readonly log: Log;
+  /** The caller's span, if it traces its work. */
+  readonly caller?: TraceParent | undefined;
 }
 
 /** A message on its way out: what is left out has the default of its type. */

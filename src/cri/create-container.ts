@@ -9,7 +9,7 @@ export function createContainer({
   sandboxes,
   containers,
 }: CriServices): UnaryHandler<CreateContainerRequest, CreateContainerResponse> {
-  return async (request, { signal, log }) => {
+  return async (request, { signal, log, caller }) => {
     const sandboxId = needSandbox(sandboxes, request.pod_sandbox_id);
     const config = parseContainerConfig(request.config);
     if ((request.config?.linux?.security_context?.selinux_options ?? null) !== null) {
@@ -18,6 +18,6 @@ export function createContainer({
         'SELinux options mean nothing in a virtual machine and are left aside',
       );
     }
-    return { container_id: await containers.create(sandboxId, config, signal) };
+    return { container_id: await containers.create(sandboxId, config, signal, caller) };
   };
 }

@@ -12,6 +12,7 @@ import { AppError, messageOf } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import type { Outgoing, ReceiveHandler, StreamHandler, UnaryHandler } from './call.ts';
 import { callStatus } from './status-codes.ts';
+import { traceParentOf } from './trace-parent.ts';
 
 /** Called every second or so by the kubelet. */
 const frequent = /^(List|Stream|Status$|Version$|.*Status$|ImageFsInfo$|RuntimeConfig$)/;
@@ -99,7 +100,7 @@ export function unary<Request, Response>(
     const measure = new Measure(rpc, rpcLog);
     const asked = idsOf(call.request);
     const work = async (): Promise<Outgoing<Response>> =>
-      handler(call.request, { signal: signalOf(call), log: rpcLog });
+      handler(call.request, { signal: signalOf(call), log: rpcLog, caller: traceParentOf(call.metadata) });
     work().then(
       (response) => {
         measure.succeeded({ ...asked, ...idsOf(response) });

@@ -6,8 +6,8 @@ import type { CriServices } from './services.ts';
 export function startContainer({
   containers,
 }: CriServices): UnaryHandler<StartContainerRequest, StartContainerResponse> {
-  return async (request, { signal }) => {
-    await containers.start(needContainer(containers, request.container_id), signal);
+  return async (request, { signal, caller }) => {
+    await containers.start(needContainer(containers, request.container_id), signal, caller);
     return {};
   };
 }

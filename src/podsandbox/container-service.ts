@@ -24,7 +24,7 @@ import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
 import { signalNumber, sigkill } from './signals.ts';
 import { absoluteLogPath, containerSnapshot, isVisible } from './snapshots.ts';
 import type { TraceBook } from './trace-book.ts';
-import type { RequestTrace } from './trace-model.ts';
+import type { RequestTrace, TraceParent } from './trace-model.ts';
 import { containerSubject } from './trace-subject.ts';
 import { bindVolumes, unbindVolumes } from './volumes.ts';
 
@@ -58,7 +58,12 @@ export class ContainerService implements Containers {
     this.#options = options;
   }
 
-  create(sandboxId: SandboxId, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId> {
+  create(
+    sandboxId: SandboxId,
+    config: ContainerConfig,
+    signal: AbortSignal,
+    caller?: TraceParent,
+  ): Promise<ContainerId> {
     const { registry, images, locks } = this.#options;
     return locks.run(sandboxId, async () => {
       const sandbox = registry.sandbox(sandboxId);
@@ -75,11 +80,11 @@ export class ContainerService implements Containers {
           `container name "${config.metadata.name}" attempt ${String(config.metadata.attempt)} is taken by "${twin.record.id}"`,
         );
       }
-      return this.#make(sandbox, vm, image, resolveImageVolumes(config, images), signal);
+      return this.#make(sandbox, vm, image, resolveImageVolumes(config, images), signal, caller);
     });
   }
 
-  start(id: ContainerId, signal: AbortSignal): Promise<void> {
+  start(id: ContainerId, signal: AbortSignal, caller?: TraceParent): Promise<void> {
     const { registry, locks, end, traces } = this.#options;
     const entry = registry.container(id);
     return locks.run(entry.record.sandboxId, async () => {
@@ -88,7 +93,10 @@ export class ContainerService implements Containers {
         throw new AppError('failed-precondition', `container "${id}" is ${phase}, only a created one can be started`);
       const vm = readyVm(entry.sandbox);
       if (signal.aborted) throw abortError(signal, `start container "${id}"`);
-      const open = traces.begin('StartContainer', containerSubject(id, entry.sandbox.record, entry.record.config));
+      const open = traces.begin('StartContainer', {
+        ...containerSubject(id, entry.sandbox.record, entry.record.config),
+        parent: caller,
+      });
       const { trace } = open;
       const watch = (): void => {
         end.watch(entry, absoluteLogPath(entry), () => {
@@ -243,10 +251,11 @@ export class ContainerService implements Containers {
     image: Image,
     config: ContainerConfig,
     signal: AbortSignal,
+    caller: TraceParent | undefined,
   ): Promise<ContainerId> {
     const { registry, binder, images, traces } = this.#options;
     const id = newContainerId();
-    const open = traces.begin('CreateContainer', containerSubject(id, sandbox.record, config));
+    const open = traces.begin('CreateContainer', { ...containerSubject(id, sandbox.record, config), parent: caller });
     const { trace } = open;
     const cleanup = new CleanupStack();
     try {

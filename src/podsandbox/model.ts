@@ -5,7 +5,7 @@
 import type { Duplex, Readable, Writable } from 'node:stream';
 import type { ContainerId, SandboxId } from './ids.ts';
 import type { PortMapping } from './ports.ts';
-import type { RequestTrace } from './trace-model.ts';
+import type { RequestTrace, TraceParent } from './trace-model.ts';
 
 export type StringMap = Readonly<Record<string, string>>;
 
@@ -269,7 +269,7 @@ export interface StreamSession {
  */
 export interface PodSandboxes {
   /** Undone completely when it fails or the signal aborts. */
-  run(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId>;
+  run(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal, caller?: TraceParent): Promise<SandboxId>;
   /** Stops all containers at once, tears the network down, ends the VM. Idempotent; unknown ids are fine. */
   stop(id: string): Promise<void>;
   /** Stops if needed, then forgets it with all its containers. Unknown ids are fine. */
@@ -288,9 +288,14 @@ export interface PodSandboxes {
 }
 
 export interface Containers {
-  create(sandboxId: SandboxId, config: ContainerConfig, signal: AbortSignal): Promise<ContainerId>;
+  create(
+    sandboxId: SandboxId,
+    config: ContainerConfig,
+    signal: AbortSignal,
+    caller?: TraceParent,
+  ): Promise<ContainerId>;
   /** failed-precondition unless created. */
-  start(id: ContainerId, signal: AbortSignal): Promise<void>;
+  start(id: ContainerId, signal: AbortSignal, caller?: TraceParent): Promise<void>;
   /** Stop signal, `timeoutSeconds` of grace, SIGKILL. Not running is fine; unknown ids are fine. */
   stop(id: string, timeoutSeconds: number, signal: AbortSignal): Promise<void>;
   /** Kills if it runs. Unknown ids are fine. */

@@ -18,7 +18,7 @@ import type { SandboxEnd } from './sandbox-end.ts';
 import { isVisible, sandboxSnapshot } from './snapshots.ts';
 import type { TraceBook } from './trace-book.ts';
 import { sandboxSubject } from './trace-subject.ts';
-import type { RequestTrace } from './trace-model.ts';
+import type { RequestTrace, TraceParent } from './trace-model.ts';
 
 export interface SandboxServiceOptions {
   readonly registry: Registry;
@@ -48,7 +48,12 @@ export class PodSandboxService implements PodSandboxes {
     this.#options = options;
   }
 
-  async run(config: SandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<SandboxId> {
+  async run(
+    config: SandboxConfig,
+    runtimeHandler: string,
+    signal: AbortSignal,
+    caller?: TraceParent,
+  ): Promise<SandboxId> {
     const request = this.#vmRequest(config, runtimeHandler);
     refuseHostNamespaces(config);
     const name = uniqueName(config.metadata);
@@ -58,7 +63,7 @@ export class PodSandboxService implements PodSandboxes {
         .find(({ record }) => uniqueName(record.config.metadata) === name);
       if (holder !== undefined)
         throw new AppError('already-exists', `pod sandbox name "${name}" is taken by "${holder.record.id}"`);
-      return this.#make(config, runtimeHandler, request, signal);
+      return this.#make(config, runtimeHandler, request, signal, caller);
     });
   }
 
@@ -110,10 +115,11 @@ export class PodSandboxService implements PodSandboxes {
     runtimeHandler: string,
     request: VmRequest,
     signal: AbortSignal,
+    caller: TraceParent | undefined,
   ): Promise<SandboxId> {
     const { registry, vms, networks, end, locks, traces, admission, log } = this.#options;
     const id = newSandboxId();
-    const open = traces.begin('RunPodSandbox', sandboxSubject(id, config));
+    const open = traces.begin('RunPodSandbox', { ...sandboxSubject(id, config), parent: caller });
     const { trace } = open;
     const cleanup = new CleanupStack();
     let entry: SandboxEntry | undefined;

@@ -21,6 +21,14 @@ export interface RequestTrace {
   readonly steps: readonly TraceStep[];
 }
 
+/** The span of a caller that traces its own work, such as a kubelet. */
+export interface TraceParent {
+  /** 32 hex digits. */
+  readonly traceId: string;
+  /** 16 hex digits. */
+  readonly spanId: string;
+}
+
 /** Whom a request was for. */
 export interface TraceSubject {
   /** Of the sandbox or the container; the trace is kept as long as it exists. */
@@ -28,6 +36,8 @@ export interface TraceSubject {
   readonly sandboxId: string;
   /** What distinguishes it for people, by OpenTelemetry's names for such facts. */
   readonly attributes: Readonly<Record<string, string>>;
+  /** What the request is part of; without it the requests of a pod are one trace. */
+  readonly parent?: TraceParent | undefined;
 }
 
 /** Takes traces elsewhere. Never waits and never fails: the request is over or still at work. */

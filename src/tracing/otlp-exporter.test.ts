@@ -112,6 +112,18 @@ test('a request and its steps are spans of one trace, each below what it is part
   expect(network).toMatchObject({ name: 'network', parentSpanId: root?.['spanId'] });
 });
 
+test('a caller who traces his own work has the request in his trace', async () => {
+  const { exporter, sent } = rig();
+  const parent = { traceId: 'f'.repeat(32), spanId: 'e'.repeat(16) };
+  exporter.ended({ ...subject, parent }, trace, undefined);
+  exporter.later({ ...subject, parent }, trace, { name: 'first log line', startMs: 0, ms: 40, depth: 0 });
+  await until(() => sent.length === 1);
+  const spans = sent[0]?.spans ?? [];
+  expect(new Set(spans.map(({ traceId }) => traceId))).toEqual(new Set([parent.traceId]));
+  expect(spans[0]).toMatchObject({ name: 'RunPodSandbox', parentSpanId: parent.spanId });
+  expect(spans.at(-1)).toMatchObject({ parentSpanId: spans[0]?.['spanId'] });
+});
+
 test('a step that ends later belongs to its request, and a failure is told', async () => {
   const { exporter, sent } = rig('https://collector/custom/path');
   exporter.ended(subject, { ...trace, request: 'StartContainer' }, 'no such program');

@@ -25,6 +25,8 @@ export interface Subject {
   readonly id: string;
   readonly sandboxId: string;
   readonly attributes: Readonly<Record<string, string>>;
+  /** The span of the caller. */
+  readonly parent?: { readonly traceId: string; readonly spanId: string } | undefined;
 }
 
 export interface Attribute {
@@ -49,11 +51,15 @@ export interface Span {
   readonly status?: { readonly code: 2; readonly message: string };
 }
 
-/** A span for the request and one for each of its steps. The requests of one pod are one trace. */
+/**
+ * A span for the request and one for each of its steps. The requests of one pod are one trace, unless the caller
+ * has one of its own.
+ */
 export function requestSpans(subject: Subject, trace: Request, error: string | undefined): readonly Span[] {
   const root: Span = {
     traceId: traceId(subject),
     spanId: requestSpanId(subject, trace),
+    ...(subject.parent === undefined ? {} : { parentSpanId: subject.parent.spanId }),
     name: trace.request,
     kind: 2,
     ...times(trace, 0, trace.ms),
@@ -101,8 +107,8 @@ function stepSpan(subject: Subject, trace: Request, step: Step, parentSpanId: st
 }
 
 /** Sandbox ids are 64 random hex digits. */
-function traceId({ sandboxId }: Subject): string {
-  return sandboxId.slice(0, 32);
+function traceId({ sandboxId, parent }: Subject): string {
+  return parent?.traceId ?? sandboxId.slice(0, 32);
 }
 
 /** The same each time, so that what ends later finds its parent. */

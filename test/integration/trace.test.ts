@@ -1,4 +1,4 @@
-import { mkdtemp, readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
@@ -138,4 +138,25 @@ test('a request that fails is exported with its error', async () => {
   await expect(node.runPod({ name: 'refused', config })).rejects.toThrow('nothing_such');
   const failed = await collector.spanWith(({ status }) => status?.message.includes('nothing_such') === true);
   expect(failed.name).toBe('RunPodSandbox');
+});
+
+test('a caller that traces its own work finds the request below its own span', async () => {
+  const config = {
+    metadata: { name: 'called', uid: 'called', namespace: 'test', attempt: 0 },
+    log_directory: node.daemon.scratch,
+    linux: {},
+  };
+  const file = join(folder, 'called.json');
+  await writeFile(file, JSON.stringify(config));
+  // Nobody takes crictl's own spans: it only has to tell us of them.
+  const tracing = ['--enable-tracing', '--tracing-endpoint', '127.0.0.1:1'];
+  const { exitCode, stdout, stderr } = await node.daemon.crictl.try(...tracing, 'runp', file);
+  expect([exitCode, stdout, exitCode === 0 ? '' : stderr]).toEqual([0, expect.stringMatching(/^[0-9a-f]{64}$/), '']);
+  const id = stdout.trim();
+  const span = await collector.spanWith(
+    ({ name, attributes }) => name === 'RunPodSandbox' && attributes.some(({ value }) => value.stringValue === id),
+  );
+  expect(span.parentSpanId).toMatch(/^[0-9a-f]{16}$/);
+  expect(span.traceId).not.toBe(id.slice(0, 32));
+  await node.removePod({ id, config });
 });
