@@ -22,6 +22,7 @@ interface CompareOptions {
 interface StormOptions {
   readonly pods: number;
   readonly starts: number;
+  readonly pool: number;
   readonly json: string;
 }
 
@@ -63,8 +64,8 @@ async function compare({ runs, json }: CompareOptions): Promise<void> {
   await interruptible((signal) => benchCompare({ runs, jsonFile: json, say, signal }));
 }
 
-async function storm({ pods, starts, json }: StormOptions): Promise<void> {
-  await interruptible((signal) => benchStorm({ pods, starts, jsonFile: json, say, signal }));
+async function storm({ pods, starts, pool, json }: StormOptions): Promise<void> {
+  await interruptible((signal) => benchStorm({ pods, starts, pool, jsonFile: json, say, signal }));
 }
 
 const program = new Command('bench');
@@ -86,6 +87,7 @@ program
   .description('many pods at once: whether all start in time, in what order, and what it takes')
   .option('--pods <number>', 'pods to start at once', atLeastOne, 100)
   .option('--starts <number>', 'as vm.concurrent_starts; two for each processor otherwise', atLeastOne, 0)
+  .option('--pool <number>', 'virtual machines that wait for them', atLeastOne, 2)
   .option('--json <file>', 'where the figures go', join(results, 'storm.json'))
   .action(storm);
 await program.parseAsync();

@@ -14,6 +14,8 @@ export interface StormBench {
   readonly pods: number;
   /** As in `vm.concurrent_starts`. */
   readonly starts: number;
+  /** Virtual machines that wait for them. */
+  readonly pool: number;
   readonly jsonFile: string;
   readonly say: (text: string) => void;
   readonly signal: AbortSignal;
@@ -32,11 +34,11 @@ interface Started extends StartedPod {
 }
 
 /** Many pods at once: whether all come up in time, in what order, and what it takes of the host. */
-export async function benchStorm({ pods, starts, jsonFile, say, signal }: StormBench): Promise<void> {
+export async function benchStorm({ pods, starts, pool, jsonFile, say, signal }: StormBench): Promise<void> {
   say('starting a node');
   await using node = await TestNode.start({
     accelerator: 'auto',
-    config: { log: { level: 'info' }, vm: { concurrent_starts: starts } },
+    config: { log: { level: 'info' }, vm: { concurrent_starts: starts, classes: { default: { pool } } } },
   });
   const { cri } = node.daemon;
   await fullPools(cri);
@@ -93,6 +95,7 @@ export async function benchStorm({ pods, starts, jsonFile, say, signal }: StormB
     at: new Date().toISOString(),
     pods,
     limit,
+    pool,
     host,
     failures,
     results: results.map(assess),
