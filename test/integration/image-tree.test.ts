@@ -31,8 +31,13 @@ async function describe(folder: string): Promise<string[]> {
     // Applying a whiteout on the host changes the times of folders.
     const time = e.type === 'folder' ? '' : ` @${String(e.mtime)}`;
     const target = e.target === '' ? '' : ` -> ${String(e.target)}`;
-    return `${e.name} ${e.type}${mode} ${String(e.uid)}:${String(e.gid)}${time}${special}${target}${content} ${JSON.stringify(e.xattrs)}`;
+    return `${e.name} ${e.type}${mode} ${String(e.uid)}:${String(e.gid)}${time}${special}${target}${content} ${JSON.stringify(sorted(e.xattrs))}`;
   });
+}
+
+/** File systems list attributes in an order of their own. */
+function sorted(attributes: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(attributes).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 function contentOf(entry: TarEntry): string {
