@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 
 const inside = 'KELYFOS_PRIVATE_HOST';
+const root = join(import.meta.dirname, '../..');
 
 export interface PrivateRun {
   readonly exitCode: number;
@@ -18,17 +19,25 @@ export async function inPrivateHost(script: string, args: readonly string[]): Pr
   // On disk and not below /tmp: disks of virtual machines are made there.
   const folder = await mkdtemp('/var/tmp/kelyfos-host-');
   try {
-    const setUp = [
-      'mount --bind "$0" /tmp && chmod 1777 /tmp',
-      'mount -t tmpfs tmpfs /run && mkdir -p /run/lock /run/netns',
-      'ip link set lo up',
-      'exec "$@"',
-    ].join(' && ');
+    const setUp = `
+      set -e
+      count=$1; shift
+      while [ "$count" -gt 0 ]; do
+        mkdir -p "$0/\${1#/tmp/}"
+        mount --bind "$1" "$0/\${1#/tmp/}"
+        count=$((count - 1)); shift
+      done
+      mount --rbind "$0" /tmp && chmod 1777 /tmp
+      mount -t tmpfs tmpfs /run && mkdir -p /run/lock /run/netns
+      ip link set lo up
+      exec "$@"`;
+    // What is needed of the host's /tmp is there as well.
+    const kept = [root, process.env['KELYFOS_CACHE'] ?? ''].filter((path) => path.startsWith('/tmp/'));
     const namespaces = ['--mount', '--net', '--ipc', '--pid', '--fork', '--mount-proc', '--kill-child'];
     const program = [process.execPath, script, ...args];
     const result = await execa(
       'unshare',
-      [...namespaces, '--propagation', 'private', 'sh', '-c', setUp, folder, ...program],
+      [...namespaces, '--propagation', 'private', 'sh', '-c', setUp, folder, String(kept.length), ...kept, ...program],
       { stdin: 'ignore', stdout: ['inherit', 'pipe'], stderr: 'inherit', reject: false, env: { [inside]: '1' } },
     );
     return { exitCode: result.exitCode ?? 1, output: result.stdout };
@@ -44,5 +53,5 @@ export function isPrivateHost(): boolean {
 
 /** A folder for logs that outlives the private host. */
 export function logFolder(name: string): string {
-  return join(import.meta.dirname, '../../target', name);
+  return join(root, 'target', name);
 }
