@@ -9,8 +9,10 @@ import type { Subject } from './subject.ts';
 export const outputFigure = 'container stdout to log file';
 
 const megabytes = 64;
-/** As long as a line of a busy server's log. */
-const line = 'x'.repeat(119);
+
+/** In the image of both: a megabyte in lines as long as those of a busy server's log. */
+export const outputFile = { path: '/lines', content: `${'x'.repeat(99)}\n`.repeat(10_000) };
+
 const pollMs = 10;
 const timeoutMs = 300_000;
 
@@ -23,7 +25,7 @@ async function outputRate(subject: Subject, image: string): Promise<number> {
   const container = await subject.createContainer(pod, {
     metadata: { name: 'container', attempt: 0 },
     image: { image },
-    command: ['sh', '-c', `yes ${line} | head -c ${String(bytes)}`],
+    command: ['sh', '-c', `for time in $(seq ${String(megabytes)}); do cat ${outputFile.path}; done`],
     log_path: 'container.log',
     linux: {},
   });

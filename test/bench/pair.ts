@@ -5,6 +5,7 @@ import { TestContainerd } from '../harness/containerd.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
 import { TestRegistry } from '../harness/registry.ts';
+import { outputFile } from './compared-output.ts';
 import { fullPools } from './full-pools.ts';
 import { Subject } from './subject.ts';
 
@@ -54,7 +55,8 @@ export class BenchPair implements AsyncDisposable {
     const registry = started.use(await TestRegistry.start());
     const network = started.use(await TestNetwork.create());
     const name = 'kelyfos/busybox:test';
-    await registry.push((await buildBusyboxImage(images)).folder, name);
+    const files = { [outputFile.path]: outputFile.content };
+    await registry.push((await buildBusyboxImage(images, { files })).folder, name);
     const containerd = started.use(await TestContainerd.start({ network }));
     const config = {
       // What it writes when it serves pods in earnest.
@@ -65,6 +67,10 @@ export class BenchPair implements AsyncDisposable {
     const image = `${registry.host}/${name}`;
     for (const { cri } of [daemon, containerd]) await cri.call('PullImage', { image: { image } });
     return new BenchPair({ daemon, containerd, registry, image }, started.move());
+  }
+
+  get socket(): string {
+    return this.#daemon.socket;
   }
 
   get both(): readonly [own: Subject, peer: Subject] {
