@@ -17,8 +17,14 @@ import { TAP_NAME } from './network-namespaces.ts';
  * always.
  */
 export async function joinTap(netns: string, interfaceName: string): Promise<void> {
-  await addIngress(netns, interfaceName);
-  await runBatch('tc', [redirect(interfaceName, TAP_NAME), redirect(TAP_NAME, interfaceName)], netns);
+  const redirects = [redirect(interfaceName, TAP_NAME), redirect(TAP_NAME, interfaceName)];
+  try {
+    await runBatch('tc', [`qdisc add dev ${interfaceName} ingress`, ...redirects], netns);
+  } catch (error) {
+    // A plugin may have put a clsact qdisc there already, which serves as well and must stay.
+    if (!(error instanceof AppError && /exclusivity flag|file exists/i.test(error.message))) throw error;
+    await runBatch('tc', redirects, netns);
+  }
 }
 
 /** Frames of the pod's MTU must fit through the tap. */
@@ -28,13 +34,4 @@ export async function setTapMtu(netns: string, mtu: number): Promise<void> {
 
 function redirect(from: string, to: string): string {
   return `filter replace dev ${from} ingress pref 1 handle 800::1 protocol all u32 match u8 0 0 action mirred egress redirect dev ${to}`;
-}
-
-/** A plugin may have put a clsact qdisc there already, which serves as well and must stay. */
-async function addIngress(netns: string, interfaceName: string): Promise<void> {
-  try {
-    await runBatch('tc', [`qdisc add dev ${interfaceName} ingress`], netns);
-  } catch (error) {
-    if (!(error instanceof AppError && /exclusivity flag|file exists/i.test(error.message))) throw error;
-  }
 }

@@ -31,8 +31,9 @@ export class SandboxEnd {
     // Recorded first: a daemon that dies in the middle goes on here at its next start.
     if (phase !== 'ending') await this.#registry.updateSandbox(id, { phase: 'ending', reason });
     await this.#killContainers(entry);
-    // A network that cannot be torn down is no reason to let the pod's programs run on.
-    const [detached] = await Promise.allSettled([this.#networks.detach(id, netns)]);
+    // A network that cannot be torn down is no reason to let the pod's programs run on. A machine that
+    // cannot be halted is told of by destroy.
+    const [detached] = await Promise.allSettled([this.#networks.detach(id, netns), entry.vm?.halt()]);
     await (entry.vm ?? (vmId === '' ? undefined : await this.#vms.adopt(vmId)))?.destroy();
     entry.vm = undefined;
     for (const container of entry.containers) await this.#containers.lost(container, 'the pod sandbox was stopped');

@@ -106,6 +106,13 @@ export class PodVm<A extends GuestConnection> {
     return readHostUsage(this.pid, [tapName]);
   }
 
+  /** Ends the machine; its place on the host stays, with the network namespace. Idempotent. */
+  async halt(): Promise<void> {
+    const closed = this.#closeAgent();
+    await this.#machine.stop();
+    await closed;
+  }
+
   /** Idempotent; after a failure it may be tried again. */
   destroy(): Promise<void> {
     this.#destroying ??= this.#destroy().catch((error: unknown) => {
@@ -124,9 +131,7 @@ export class PodVm<A extends GuestConnection> {
   }
 
   async #destroy(): Promise<void> {
-    const closed = this.#closeAgent();
-    await this.#machine.stop();
-    await closed;
+    await this.halt();
     await this.#site.remove(this.#live);
   }
 }

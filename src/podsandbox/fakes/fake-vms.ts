@@ -71,6 +71,11 @@ export class FakeVm implements Vm {
     this.#exited.resolve({ reason, at: new Date(0) });
   }
 
+  halt(): Promise<void> {
+    this.agent.loseConnection();
+    return Promise.resolve();
+  }
+
   destroy(): Promise<void> {
     if (this.failNextDestroy) {
       this.failNextDestroy = false;
