@@ -200,7 +200,7 @@ export class TestNode implements AsyncDisposable {
   }
 }
 
-/** Lines of a CRI log file, each checked for its form. */
+/** Lines of a CRI log file, each checked for its form. The host runtime leaves out zeros at the end of a second's fraction. */
 export function parseLog(text: string): { readonly stream: string; readonly tag: string; readonly content: string }[] {
   if (text !== '' && !text.endsWith('\n')) throw new Error(`the log ends in the middle of a line: ${text.slice(-200)}`);
   return text
@@ -208,7 +208,7 @@ export function parseLog(text: string): { readonly stream: string; readonly tag:
     .slice(0, -1)
     .map((line) => {
       const [, stream, tag, content] =
-        /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (stdout|stderr) ([PF]) (.*)$/s.exec(line) ?? [];
+        /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z (stdout|stderr) ([PF]) (.*)$/s.exec(line) ?? [];
       if (stream === undefined || tag === undefined || content === undefined)
         throw new Error(`not a CRI log line: ${line.slice(0, 200)}`);
       return { stream, tag, content };
