@@ -1,3 +1,4 @@
+import { drained } from './drained.ts';
 import type {
   handleClientStreamingCall,
   handleServerStreamingCall,
@@ -167,16 +168,4 @@ export function receiving<Request, Response>(
       },
     );
   };
-}
-
-async function drained(call: { once(event: 'drain', done: () => void): unknown }, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const turn = Promise.withResolvers<undefined>();
-  const done = (): void => {
-    turn.resolve(undefined);
-  };
-  call.once('drain', done);
-  signal.addEventListener('abort', done, { once: true });
-  await turn.promise;
-  signal.removeEventListener('abort', done);
 }

@@ -1,3 +1,4 @@
+import { drained } from '../drained.ts';
 import { Client, credentials, type ServiceDefinition, type ServiceError } from '@grpc/grpc-js';
 import { clientOptions } from '../client.ts';
 import type { ExportRequest, ExportResponse, ImportedImage, ImportResponse } from './messages.ts';
@@ -91,17 +92,4 @@ export class ArchiveClient implements Disposable {
   [Symbol.dispose](): void {
     this.#client.close();
   }
-}
-
-/** Until there is room for more, or nobody wants any. */
-async function drained(call: { once(event: 'drain', done: () => void): unknown }, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const turn = Promise.withResolvers<undefined>();
-  const done = (): void => {
-    turn.resolve(undefined);
-  };
-  call.once('drain', done);
-  signal.addEventListener('abort', done, { once: true });
-  await turn.promise;
-  signal.removeEventListener('abort', done);
 }
