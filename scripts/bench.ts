@@ -1,12 +1,17 @@
 /**
- * `npm run bench -- compare`, `start` and `storm`: measure, print tables with the targets beside
- * the figures, and write everything to a file. A missed target is told and is no failure.
+ * `npm run bench -- NAME`: measure, print tables with the targets beside the figures, and write
+ * everything to a file. A missed target is told and is no failure.
  */
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { benchCompare } from '../test/bench/compare.ts';
+import { benchCritest } from '../test/bench/critest.ts';
+import { benchDaemon } from '../test/bench/daemon.ts';
+import { benchDensity } from '../test/bench/density.ts';
+import { benchPlot } from '../test/bench/plot.ts';
 import { benchStart } from '../test/bench/start.ts';
 import { benchStorm } from '../test/bench/storm.ts';
+import { inPrivateHost, isPrivateHost } from '../test/harness/private-host.ts';
 
 interface StartOptions {
   readonly runs: number;
@@ -23,6 +28,30 @@ interface StormOptions {
   readonly pods: number;
   readonly starts: number;
   readonly pool: number;
+  readonly json: string;
+}
+
+interface PlotOptions {
+  readonly json: string;
+  readonly folder: string;
+}
+
+interface CritestOptions {
+  readonly rounds: number;
+  readonly count: number;
+  readonly json: string;
+}
+
+interface DaemonOptions {
+  readonly pods: number;
+  readonly listed: number;
+  readonly calls: number;
+  readonly json: string;
+}
+
+interface DensityOptions {
+  readonly pods: number;
+  readonly idleSeconds: number;
   readonly json: string;
 }
 
@@ -68,6 +97,27 @@ async function storm({ pods, starts, pool, json }: StormOptions): Promise<void> 
   await interruptible((signal) => benchStorm({ pods, starts, pool, jsonFile: json, say, signal }));
 }
 
+async function plot({ json, folder }: PlotOptions): Promise<void> {
+  await benchPlot({ jsonFile: json, folder, say });
+}
+
+async function critest({ rounds, count, json }: CritestOptions): Promise<void> {
+  // critest takes ports of the host.
+  if (!isPrivateHost()) {
+    process.exitCode = (await inPrivateHost(import.meta.filename, process.argv.slice(2))).exitCode;
+    return;
+  }
+  await interruptible((signal) => benchCritest({ rounds, count, jsonFile: json, say, signal }));
+}
+
+async function daemon({ pods, listed, calls, json }: DaemonOptions): Promise<void> {
+  await interruptible((signal) => benchDaemon({ pods, listed, calls, jsonFile: json, say, signal }));
+}
+
+async function density({ pods, idleSeconds, json }: DensityOptions): Promise<void> {
+  await interruptible((signal) => benchDensity({ pods, idleSeconds, jsonFile: json, say, signal }));
+}
+
 const program = new Command('bench');
 program
   .command('compare')
@@ -90,4 +140,32 @@ program
   .option('--pool <number>', 'virtual machines that wait for them', atLeastOne, 2)
   .option('--json <file>', 'where the figures go', join(results, 'storm.json'))
   .action(storm);
+program
+  .command('plot')
+  .description('draws what compare has found, and publishes its numbers')
+  .option('--json <file>', 'what compare has written', join(results, 'compare.json'))
+  .option('--folder <folder>', 'where the drawings go', join(import.meta.dirname, '../docs/benchmarks'))
+  .action(plot);
+program
+  .command('critest')
+  .description('the benchmarks of critest, of kelyfos and containerd in turn')
+  .option('--rounds <number>', 'of each benchmark and runtime', atLeastOne, 5)
+  .option('--count <number>', 'samples in each round', atLeastOne, 10)
+  .option('--json <file>', 'where the figures go', join(results, 'critest.json'))
+  .action(critest);
+program
+  .command('daemon')
+  .description('memory of the daemon with many pods, and how long its lists take')
+  .option('--pods <number>', 'pods that run', atLeastOne, 100)
+  .option('--listed <number>', 'pods that are listed; the others of them have ended', atLeastOne, 500)
+  .option('--calls <number>', 'of each list', atLeastOne, 500)
+  .option('--json <file>', 'where the figures go', join(results, 'daemon.json'))
+  .action(daemon);
+program
+  .command('density')
+  .description('as many pods as fit: whether the last starts as fast as the first')
+  .option('--pods <number>', 'pods to start', atLeastOne, 300)
+  .option('--idle-seconds <number>', 'how long to look at them at rest', atLeastOne, 60)
+  .option('--json <file>', 'where the figures go', join(results, 'density.json'))
+  .action(density);
 await program.parseAsync();

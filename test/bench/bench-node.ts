@@ -30,6 +30,8 @@ export interface PodPlan {
     readonly metadata: { readonly name: string; readonly uid: string; readonly namespace: string; readonly attempt: 0 };
     readonly hostname: string;
     readonly log_directory: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
     readonly linux: Readonly<Record<string, never>>;
   };
 }

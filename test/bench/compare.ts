@@ -1,11 +1,10 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { type Compared, comparedLives, comparedStorms, figures } from './compared-lives.ts';
 import { comparedOutput, outputFigure } from './compared-output.ts';
 import { comparedPulls, pullFigure } from './compared-pulls.ts';
 import { type Comparison, formatComparisons, judge } from './comparison.ts';
 import { busyPercent, describeHost } from './host.ts';
 import { BenchPair } from './pair.ts';
+import { writeResults } from './result-file.ts';
 import { daemonInfo } from './verbose.ts';
 
 export interface CompareBench {
@@ -75,7 +74,6 @@ export async function benchCompare({ runs, jsonFile, say, signal }: CompareBench
     host: { ...describeHost(), accelerator, qemu, guestKernel: kernel },
     results: comparisons.map(judge),
   };
-  await mkdir(dirname(jsonFile), { recursive: true });
-  await writeFile(jsonFile, `${JSON.stringify(document, undefined, 2)}\n`);
-  say(`written to ${jsonFile}`);
+  await writeResults(jsonFile, document);
+  say(`written to ${jsonFile}; npm run bench -- plot draws it`);
 }

@@ -1,13 +1,10 @@
-import { join } from 'node:path';
-import { FirstLine } from './first-line.ts';
 import type { BenchPair } from './pair.ts';
 import { Samples } from './samples.ts';
-import type { StartedPod, Subject } from './subject.ts';
+import { startSeenPod } from './seen-pod.ts';
+import type { Subject } from './subject.ts';
 import { timed } from './timed.ts';
 
 const execsPerPod = 5;
-const lineTimeoutMs = 300_000;
-const logName = 'container.log';
 
 /** Samples of both by the same names. */
 export interface Compared {
@@ -18,38 +15,14 @@ export interface Compared {
 export const figures = {
   run: 'RunPodSandbox',
   firstLine: 'RunPodSandbox to first log line',
-  atOnce: 'the same, 10 pods at once, the last one',
+  atOnce: 'first log line, 10 pods at once, the last one',
   exec: 'ExecSync true',
   end: 'StopPodSandbox + RemovePodSandbox',
 } as const;
 
-interface SeenPod extends StartedPod {
-  readonly container: string;
-  /** When RunPodSandbox had answered, and when the first line was there, from the call on. */
-  readonly runMs: number;
-  readonly firstLineMs: number;
-}
-
-async function startPod(subject: Subject, image: string): Promise<SeenPod> {
-  const plan = await subject.planPod();
-  using firstLine = new FirstLine(plan.logDirectory, join(plan.logDirectory, logName), lineTimeoutMs);
-  const began = performance.now();
-  const { value: pod, ms: runMs } = await timed(() => subject.runPod(plan));
-  const container = await subject.createContainer(pod, {
-    metadata: { name: 'container', attempt: 0 },
-    image: { image },
-    command: ['sh', '-c', 'echo here I am; exec sleep 100000'],
-    log_path: logName,
-    linux: {},
-  });
-  await subject.startContainer(container);
-  const { at } = await firstLine.seen;
-  return { ...pod, container, runMs, firstLineMs: at - began };
-}
-
 async function livePod(subject: Subject, image: string, samples: Samples): Promise<void> {
   await subject.rest();
-  const pod = await startPod(subject, image);
+  const pod = await startSeenPod(subject, image);
   samples.add(figures.run, pod.runMs);
   samples.add(figures.firstLine, pod.firstLineMs);
   // A machine that takes the pod's place in the pool would be measured as well.
@@ -89,7 +62,7 @@ export async function comparedStorms(
       [pair.peer, compared.peer],
     ] as const) {
       await subject.rest();
-      const pods = await Promise.all(Array.from({ length: options.count }, () => startPod(subject, pair.image)));
+      const pods = await Promise.all(Array.from({ length: options.count }, () => startSeenPod(subject, pair.image)));
       if (run > 0) samples.add(figures.atOnce, Math.max(...pods.map(({ firstLineMs }) => firstLineMs)));
       await Promise.all(pods.map((pod) => subject.removePod(pod)));
     }

@@ -21,3 +21,10 @@ test('the last line names what was missed', () => {
   expect(lines.at(-1)).toBe('1 of 2 targets missed (by the median): speed');
   expect(lines.find((line) => line.startsWith('start'))).toMatch(/100 +108 +200 +280 +ms +0\.50 +<= 0\.5 +met/);
 });
+
+test('a figure without a target is neither met nor missed', () => {
+  const free: Comparison = { ...starts, name: 'free', target: undefined };
+  expect(judge(free).met).toBeUndefined();
+  expect(formatComparisons([free])).toMatch(/free .* 0\.50$/);
+  expect(formatComparisons([starts, free]).split('\n').at(-1)).toBe('all 1 targets met (by the median)');
+});

@@ -8,20 +8,27 @@ export interface Comparison {
   readonly own: readonly number[];
   readonly peer: readonly number[];
   /** Of the medians' ratio, own to peer. */
-  readonly target: { readonly sense: 'at most' | 'at least'; readonly ratio: number };
+  readonly target?: RatioTarget | undefined;
+}
+
+export interface RatioTarget {
+  readonly sense: 'at most' | 'at least';
+  readonly ratio: number;
 }
 
 export interface Verdict extends Comparison {
   readonly ownP50: number;
   readonly peerP50: number;
   readonly ratio: number;
-  readonly met: boolean;
+  /** Absent without a target. */
+  readonly met?: boolean;
 }
 
 export function judge(comparison: Comparison): Verdict {
   const { own, peer, target } = comparison;
   const [ownP50, peerP50] = [quantile(own, 0.5), quantile(peer, 0.5)];
   const ratio = ownP50 / peerP50;
+  if (target === undefined) return { ...comparison, ownP50, peerP50, ratio };
   const met = target.sense === 'at most' ? ratio <= target.ratio : ratio >= target.ratio;
   return { ...comparison, ownP50, peerP50, ratio, met };
 }
@@ -40,7 +47,7 @@ const columns: readonly Column[] = [
 
 const shown = (value: number): string => value.toFixed(value < 100 ? 1 : 0);
 
-/** Medians of both, their ratio beside its target, and a last line that says how many targets were met. */
+/** Medians of both and their ratio beside its target; where there are targets, a last line says how many were met. */
 export function formatComparisons(comparisons: readonly Comparison[]): string {
   const verdicts = comparisons.map(judge);
   const rows = verdicts.map(({ name, unit, own, peer, ownP50, peerP50, ratio, target, met }) => [
@@ -48,13 +55,17 @@ export function formatComparisons(comparisons: readonly Comparison[]): string {
     ...[ownP50, quantile(own, 0.9), peerP50, quantile(peer, 0.9)].map(shown),
     unit,
     ratio.toFixed(2),
-    `${target.sense === 'at most' ? '<=' : '>='} ${String(target.ratio)}`,
-    met ? 'met' : 'MISSED',
+    ...(target === undefined
+      ? ['', '']
+      : [`${target.sense === 'at most' ? '<=' : '>='} ${String(target.ratio)}`, met === true ? 'met' : 'MISSED']),
   ]);
-  const missed = verdicts.filter(({ met }) => !met).map(({ name }) => name);
+  const table = formatTable(columns, rows);
+  const held = verdicts.filter(({ met }) => met !== undefined);
+  if (held.length === 0) return table;
+  const missed = held.filter(({ met }) => met === false).map(({ name }) => name);
   const verdict =
     missed.length === 0
-      ? `all ${String(verdicts.length)} targets met (by the median)`
-      : `${String(missed.length)} of ${String(verdicts.length)} targets missed (by the median): ${missed.join(', ')}`;
-  return `${formatTable(columns, rows)}\n\n${verdict}`;
+      ? `all ${String(held.length)} targets met (by the median)`
+      : `${String(missed.length)} of ${String(held.length)} targets missed (by the median): ${missed.join(', ')}`;
+  return `${table}\n\n${verdict}`;
 }

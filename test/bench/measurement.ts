@@ -1,6 +1,6 @@
 import { type Summary, summarize } from './statistics.ts';
 
-export type Unit = 'ms' | 'MB' | 'times' | 'pods';
+export type Unit = 'ms' | 'MB' | 'times' | 'pods' | '%';
 
 /** What the median is held against. */
 export interface Target {

@@ -9,7 +9,7 @@ export function parseKilobytes(text: string, key: string): number {
   return (Number(kilobytes) * 1024) / 1e6;
 }
 
-async function availableMB(): Promise<number> {
+export async function availableMB(): Promise<number> {
   return parseKilobytes(await readFile('/proc/meminfo', 'utf8'), 'MemAvailable');
 }
 

@@ -1,5 +1,3 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { BenchNode } from './bench-node.ts';
 import { fullPools } from './full-pools.ts';
 import { busyPercent, describeHost } from './host.ts';
@@ -7,6 +5,7 @@ import { idlePods, type IdlePods } from './idle-pods.ts';
 import { assess, type Measurement, type Target } from './measurement.ts';
 import { podLives, type LifeSamples } from './pod-lives.ts';
 import { formatResults, formatSteps } from './report.ts';
+import { writeResults } from './result-file.ts';
 import { wholeCall } from './run-sandbox.ts';
 import type { Samples } from './samples.ts';
 import { sandboxStarts, type StartSamples } from './sandbox-starts.ts';
@@ -122,8 +121,7 @@ async function measure(node: BenchNode, { runs, pods, jsonFile, say, signal }: S
       steps: steps.entries().map(([name, samples]) => ({ name, unit: 'ms', ...summarize(samples) })),
     })),
   };
-  await mkdir(dirname(jsonFile), { recursive: true });
-  await writeFile(jsonFile, `${JSON.stringify(document, undefined, 2)}\n`);
+  await writeResults(jsonFile, document);
   say(`written to ${jsonFile}`);
 }
 

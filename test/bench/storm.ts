@@ -1,11 +1,11 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { TestNode } from '../harness/node.ts';
 import { fullPools } from './full-pools.ts';
 import { busyPercent, describeHost } from './host.ts';
 import { assess, type Measurement } from './measurement.ts';
 import { lowestAvailable, residentMB } from './memory.ts';
 import { formatResults } from './report.ts';
+import { writeResults } from './result-file.ts';
 import { mostAtOnce, overtaken, type StartedPod } from './start-order.ts';
 import { timed } from './timed.ts';
 import { podInfo, startsState } from './verbose.ts';
@@ -88,7 +88,6 @@ export async function benchStorm({ pods, starts, pool, jsonFile, say, signal }: 
     { name: 'memory that the daemon grew by', unit: 'MB', samples: [daemonMB - beforeMB] },
   ].filter(({ samples }) => samples.length > 0) as readonly Measurement[];
   console.log(`\n${formatResults(results)}`);
-  await mkdir(dirname(jsonFile), { recursive: true });
   const host = { ...describeHost(), busyPercentBefore: busy };
   const document = {
     bench: 'storm',
@@ -100,7 +99,7 @@ export async function benchStorm({ pods, starts, pool, jsonFile, say, signal }: 
     failures,
     results: results.map(assess),
   };
-  await writeFile(jsonFile, `${JSON.stringify(document, undefined, 2)}\n`);
+  await writeResults(jsonFile, document);
   say(`written to ${jsonFile}`);
 }
 

@@ -4,6 +4,7 @@ import type { CriClient } from '../../src/cri/client.ts';
 import type * as cri from '../../src/cri/gen/cri-types.ts';
 import type { Outgoing } from '../../src/cri/call.ts';
 import type { PodPlan } from './bench-node.ts';
+import { podMarks } from './kubelet-marks.ts';
 
 /** Under emulation, with many pods at once. */
 const callTimeoutMs = 300_000;
@@ -42,7 +43,12 @@ export class Subject {
     const logDirectory = join(this.#scratch, 'logs', name);
     await mkdir(logDirectory, { recursive: true });
     const metadata = { name, uid: name, namespace: 'bench', attempt: 0 } as const;
-    return { name, logDirectory, config: { metadata, hostname: name, log_directory: logDirectory, linux: {} } };
+    const marks = podMarks(metadata);
+    return {
+      name,
+      logDirectory,
+      config: { metadata, hostname: name, log_directory: logDirectory, ...marks, linux: {} },
+    };
   }
 
   async runPod(plan: PodPlan): Promise<StartedPod> {

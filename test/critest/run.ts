@@ -14,6 +14,8 @@ export interface RunOptions {
   readonly focus?: string;
   readonly flags?: readonly string[];
   readonly parallel?: number;
+  /** Its log tells each step of each spec; benchmarks refuse to. */
+  readonly verbose?: boolean;
 }
 
 export interface CritestRun {
@@ -27,7 +29,7 @@ const timeoutMs = 30 * 60_000;
 
 /** Runs critest to its end. Rejects when it leaves no report. */
 export async function runCritest(options: RunOptions): Promise<CritestRun> {
-  const { endpoint, logs, name, focus, flags = [], parallel = 1 } = options;
+  const { endpoint, logs, name, focus, flags = [], parallel = 1, verbose = true } = options;
   // In parallel ginkgo writes the report beside the test program, for which critest makes a link in
   // its folder for temporary files; otherwise into the current one. Here it is the same.
   const folder = `/tmp/${name}`;
@@ -39,7 +41,7 @@ export async function runCritest(options: RunOptions): Promise<CritestRun> {
     ...(parallel === 1 ? [] : [`-parallel=${String(parallel)}`]),
     `-ginkgo.skip=${unreachableSpec}`,
     ...(focus === undefined ? [] : [`-ginkgo.focus=${focus}`]),
-    '-ginkgo.v',
+    ...(verbose ? ['-ginkgo.v'] : []),
     '-ginkgo.no-color',
     '-ginkgo.json-report=report.json',
     ...flags,

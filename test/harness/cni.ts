@@ -7,6 +7,8 @@ import { freeFolder, removeFolder } from './free-folder.ts';
 export interface TestNetworkOptions {
   /** Also gives out addresses of a private IPv6 range. */
   readonly dualStack?: boolean;
+  /** Room for some thousand pods, as far as the bridge has; otherwise for 253. */
+  readonly wide?: boolean;
   /** Of the bridge and what hangs on it; the plugin's own without. */
   readonly mtu?: number;
   /** More plugins at the end of the chain. */
@@ -26,12 +28,18 @@ async function natRules(tool: string): Promise<string[]> {
   return failed ? [] : stdout.split('\n');
 }
 
-/** A /24 in 10.0.0.0/8 that no route of this machine leads to. */
-async function freeSubnet(): Promise<string> {
+/** /24s of a wide network, which begins at a multiple of them. */
+const wideSubnets = 16;
+const wideLength = 20;
+
+/** The first numbers of so many /24s in 10.0.0.0/8 that no route of this machine leads to. */
+async function freeSubnet(subnets: number): Promise<string> {
   const { stdout } = await execa('ip', ['-4', '-o', 'route', 'show', 'table', 'all'], { timeout: toolTimeoutMs });
   for (;;) {
-    const prefix = `10.${String(randomInt(64, 255))}.${String(randomInt(0, 256))}`;
-    if (!stdout.includes(`${prefix}.`)) return prefix;
+    const second = `10.${String(randomInt(64, 255))}`;
+    const first = randomInt(0, 256 / subnets) * subnets;
+    const prefixes = Array.from({ length: subnets }, (_, at) => `${second}.${String(first + at)}`);
+    if (prefixes.every((prefix) => !stdout.includes(`${prefix}.`))) return prefixes[0] ?? second;
   }
 }
 
@@ -40,7 +48,7 @@ export class TestNetwork implements AsyncDisposable {
   /** For `cni.conf_dir`. */
   readonly confDir: string;
   readonly bridge: string;
-  /** First three numbers of the subnet, e.g. 10.77.3 */
+  /** First three numbers of the subnet's first addresses, e.g. 10.77.3 */
   readonly prefix: string;
   /** Address of the host on the bridge. */
   readonly gateway: string;
@@ -61,7 +69,11 @@ export class TestNetwork implements AsyncDisposable {
 
   static async create(options: TestNetworkOptions = {}): Promise<TestNetwork> {
     const hadPortmap = (await natRules('iptables')).some((rule) => rule.includes('CNI-HOSTPORT'));
-    const network = new TestNetwork(await freeFolder('cni'), await freeSubnet(), hadPortmap);
+    const network = new TestNetwork(
+      await freeFolder('cni'),
+      await freeSubnet(options.wide === true ? wideSubnets : 1),
+      hadPortmap,
+    );
     await mkdir(network.confDir);
     await network.write('10-test.conflist', network.conflist(options));
     return network;
@@ -72,7 +84,9 @@ export class TestNetwork implements AsyncDisposable {
   }
 
   conflist(options: TestNetworkOptions = {}): Readonly<Record<string, unknown>> {
-    const ranges: unknown[] = [[{ subnet: `${this.prefix}.0/24`, gateway: this.gateway }]];
+    const ranges: unknown[] = [
+      [{ subnet: `${this.prefix}.0/${String(options.wide === true ? wideLength : 24)}`, gateway: this.gateway }],
+    ];
     const routes = [{ dst: '0.0.0.0/0' }];
     if (options.dualStack === true) {
       ranges.push([{ subnet: `${this.#prefix6}::/64`, gateway: this.gateway6 }]);

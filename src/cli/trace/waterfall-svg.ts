@@ -1,5 +1,6 @@
 import { type Bar, layout, type Section, shownTime } from './layout.ts';
 import type { PodTrace } from './pod-trace.ts';
+import { coordinate, escaped, text, ticks } from '../svg.ts';
 
 /** All in the units of the drawing, which are pixels unless it is scaled. */
 const width = 1100;
@@ -43,8 +44,8 @@ function sectionParts({ idleMs, totalMs, bars }: Section, top: number): string[]
   const left = margin + labelWidth;
   const scale = totalMs > 0 ? chartWidth / totalMs : 0;
   const bottom = top + axisHeight + bars.length * rowHeight;
-  const ticks = tickMs(totalMs).flatMap((ms) => {
-    const x = number(left + ms * scale);
+  const lines = ticks(totalMs).flatMap((ms) => {
+    const x = coordinate(left + ms * scale);
     return [
       `<line x1="${x}" y1="${String(top + axisHeight - 6)}" x2="${x}" y2="${String(bottom)}" stroke="#ddd"/>`,
       text(left + ms * scale, top + axisHeight - 9, shownTime(ms), 'fill="#666" font-size="10" text-anchor="middle"'),
@@ -52,7 +53,7 @@ function sectionParts({ idleMs, totalMs, bars }: Section, top: number): string[]
   });
   return [
     ...(idleMs > 0 ? [text(margin, top + axisHeight - 9, `${shownTime(idleMs)} later`, 'fill="#666"')] : []),
-    ...ticks,
+    ...lines,
     ...bars.flatMap((bar, row) => barParts(bar, scale, left, top + axisHeight + row * rowHeight)),
   ];
 }
@@ -67,32 +68,9 @@ function barParts({ label, depth, startMs, ms, beyond }: Bar, scale: number, lef
   const fits = end + durationWidth <= right;
   return [
     text(margin + depth * indent, baseline, label, depth === 0 ? 'font-weight="bold"' : ''),
-    `<rect x="${number(x)}" y="${String(top)}" width="${number(end - x)}" height="${String(barHeight)}" fill="${fill}"><title>${escaped(`${label}: ${took}, from ${shownTime(startMs)}`)}</title></rect>`,
+    `<rect x="${coordinate(x)}" y="${String(top)}" width="${coordinate(end - x)}" height="${String(barHeight)}" fill="${fill}"><title>${escaped(`${label}: ${took}, from ${shownTime(startMs)}`)}</title></rect>`,
     fits
       ? text(end + 4, baseline, took, 'fill="#444" font-size="10"')
       : text(x - 4, baseline, took, 'fill="#444" font-size="10" text-anchor="end"'),
   ];
-}
-
-/** Round times, some five of them. */
-export function tickMs(totalMs: number): readonly number[] {
-  if (totalMs <= 0) return [0];
-  const rough = totalMs / 5;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough) ?? rough;
-  return Array.from({ length: Math.floor(totalMs / step) + 1 }, (_, index) => index * step);
-}
-
-function text(x: number, y: number, content: string, attributes: string): string {
-  return `<text x="${number(x)}" y="${number(y)}" ${attributes}>${escaped(content)}</text>`;
-}
-
-function number(value: number): string {
-  return String(Math.round(value * 10) / 10);
-}
-
-const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
-
-function escaped(content: string): string {
-  return content.replaceAll(/[&<>"]/g, (character) => entities[character] ?? '');
 }

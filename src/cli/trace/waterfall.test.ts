@@ -2,7 +2,8 @@ import { expect, test } from '@jest/globals';
 import { layout, shownTime } from './layout.ts';
 import { type PodTrace, traceJson } from './pod-trace.ts';
 import { waterfall } from './waterfall.ts';
-import { tickMs, waterfallSvg } from './waterfall-svg.ts';
+import { ticks } from '../svg.ts';
+import { waterfallSvg } from './waterfall-svg.ts';
 
 const second = 1_000_000_000n;
 const begin = 1_700_000_000n * second;
@@ -115,9 +116,9 @@ test('the drawing has a bar for each, and no markup from outside', () => {
 });
 
 test('ticks are round and reach over the axis', () => {
-  expect(tickMs(100)).toEqual([0, 20, 40, 60, 80, 100]);
-  expect(tickMs(3_700)).toEqual([0, 1_000, 2_000, 3_000]);
-  expect(tickMs(0)).toEqual([0]);
+  expect(ticks(100)).toEqual([0, 20, 40, 60, 80, 100]);
+  expect(ticks(3_700)).toEqual([0, 1_000, 2_000, 3_000]);
+  expect(ticks(0)).toEqual([0]);
 });
 
 test('JSON has times that other programs read', () => {

@@ -1,0 +1,77 @@
+import { TestNode } from '../harness/node.ts';
+import { fullPools } from './full-pools.ts';
+import { type SeenPod, startSeenPod } from './seen-pod.ts';
+import { Subject } from './subject.ts';
+
+export interface CrowdOptions {
+  /** Virtual machines kept ready. */
+  readonly pool: number;
+}
+
+const endedAtOnce = 4;
+
+/** A node for many pods, and the pods that are there. */
+export class Crowd implements AsyncDisposable {
+  readonly subject: Subject;
+  readonly socket: string;
+  readonly #node: TestNode;
+  #pods: SeenPod[] = [];
+
+  private constructor(node: TestNode) {
+    const { cri, pid, scratch, socket } = node.daemon;
+    this.#node = node;
+    this.socket = socket;
+    this.subject = new Subject('kelyfos', { cri, pid, scratch, rest: () => fullPools(cri) });
+  }
+
+  static async start({ pool }: CrowdOptions): Promise<Crowd> {
+    // What it writes when it serves pods in earnest.
+    const config = { log: { level: 'info' }, vm: { classes: { default: { pool } } } };
+    return new Crowd(await TestNode.start({ accelerator: 'auto', network: { wide: true }, config }));
+  }
+
+  get size(): number {
+    return this.#pods.length;
+  }
+
+  async add(): Promise<SeenPod> {
+    const pod = await startSeenPod(this.subject, this.#node.image);
+    this.#pods.push(pod);
+    return pod;
+  }
+
+  /** A pod that has ended and is not removed, as a kubelet leaves those of jobs for a while. */
+  async addEnded(): Promise<void> {
+    const pod = await this.add();
+    await this.subject.cri.call('StopPodSandbox', { pod_sandbox_id: pod.id });
+  }
+
+  async removeAll(): Promise<void> {
+    const pods = this.#pods.toReversed();
+    this.#pods = [];
+    await inParallel(endedAtOnce, pods, (pod) => this.subject.removePod(pod));
+  }
+
+  /** For whoever has to find out why something failed. */
+  async dump(): Promise<string> {
+    return await this.#node.daemon.dump();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await using _node = this.#node;
+    await this.removeAll();
+  }
+}
+
+/** Some at a time, in order; the first failure ends it. */
+export async function inParallel<T>(
+  atOnce: number,
+  items: readonly T[],
+  work: (item: T) => Promise<unknown>,
+): Promise<void> {
+  const rest = items.values();
+  const worker = async (): Promise<void> => {
+    for (const item of rest) await work(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+}
