@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a Debian 12 machine with Node, npm and cargo (and Go, for the tests) ready to run kelyfos
 # from this checkout: Debian packages, npm packages with a current Node among them, generated code,
-# agent, jailer, mkfs.erofs and the guest image. Does what is missing and nothing else; needs the
+# agent, jailer, unpacker, mkfs.erofs and the guest image. Does what is missing and nothing else; needs the
 # network only for what is missing.
 #
 #   scripts/setup.sh                what bin/kelyfos needs
@@ -118,13 +118,13 @@ node=$checkout/node_modules/.bin/node
 # ---------------------------------------------------------------- generated code
 "$node" scripts/generate.ts 9>&- || die 'generation failed'
 
-# ---------------------------------------------------------------- agent and jailer
+# ---------------------------------------------------------------- agent, jailer, unpacker
 target=$(sed -n 's/^target = "\(.*\)"$/\1/p' .cargo/config.toml)
 built=${CARGO_TARGET_DIR:-$checkout/target}/$target/release
-[ -x "$built/kelyfos-agent" ] && [ -x "$built/kelyfos-jailer" ] || say 'building agent and jailer (a few minutes)'
+[ -x "$built/kelyfos-unpacker" ] || say 'building agent, jailer and unpacker (a few minutes)'
 # Cargo knows best what is stale, and answers in a blink when nothing is.
 quietly cargo build --release --locked --workspace --bins || die 'cargo build failed'
-for program in kelyfos-agent kelyfos-jailer; do ln -sfn "$built/$program" "libexec/$program"; done
+for program in kelyfos-agent kelyfos-jailer kelyfos-unpacker; do ln -sfn "$built/$program" "libexec/$program"; done
 
 # ---------------------------------------------------------------- mkfs.erofs
 scripts/build-erofs-utils >"$scratch/erofs" 9>&- || die 'building erofs-utils failed'

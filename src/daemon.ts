@@ -122,14 +122,24 @@ async function prepareFolders({ root, state }: Config): Promise<void> {
 }
 
 async function openImages(config: Config, log: Log): Promise<RegistryImages> {
-  const { registriesConf, registriesD, policy, pinned, skopeo, mkfsErofs, maxUnpackedBytes, progressTimeoutMs } =
-    config.images;
+  const {
+    registriesConf,
+    registriesD,
+    policy,
+    pinned,
+    skopeo,
+    mkfsErofs,
+    unpacker,
+    maxUnpackedBytes,
+    progressTimeoutMs,
+  } = config.images;
   const secretsDir = join(config.state, 'secrets');
   await mkdir(secretsDir, { recursive: true, mode: 0o700 });
   return RegistryImages.open({
     folder: join(config.root, 'images'),
     skopeo,
     mkfsErofs,
+    unpacker,
     ...((await isFile(registriesConf)) ? { registriesConf } : {}),
     ...((await isFolder(registriesD)) ? { registriesD } : {}),
     ...((await isFile(policy)) ? { policy } : {}),

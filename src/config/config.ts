@@ -50,6 +50,7 @@ export interface Config {
     readonly progressTimeoutMs: number;
     readonly skopeo: string;
     readonly mkfsErofs: string;
+    readonly unpacker: string;
   };
   readonly vm: {
     readonly accelerator: 'auto' | 'kvm' | 'tcg';
@@ -134,6 +135,7 @@ export function compileConfig(file: ConfigFile): Config {
       progressTimeoutMs: milliseconds(file.images.progress_timeout),
       skopeo: file.images.skopeo,
       mkfsErofs: file.images.mkfs_erofs,
+      unpacker: file.images.unpacker,
     },
     vm: {
       accelerator: file.vm.accelerator,

@@ -10,7 +10,7 @@ let folder: string;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kelyfos-host-'));
   await mkdir(join(folder, 'guest'));
-  for (const name of ['qemu', 'jailer', 'skopeo', 'mkfs.erofs'])
+  for (const name of ['qemu', 'jailer', 'skopeo', 'mkfs.erofs', 'unpacker'])
     await writeFile(join(folder, name), '#!/bin/sh\n', { mode: 0o755 });
   for (const name of ['vmlinux', 'initramfs', 'guest.json']) await writeFile(join(folder, 'guest', name), '');
 });
@@ -24,6 +24,7 @@ async function check(change: Record<string, string> = {}): Promise<readonly stri
     jailer: join(folder, 'jailer'),
     skopeo: join(folder, 'skopeo'),
     mkfs: join(folder, 'mkfs.erofs'),
+    unpacker: join(folder, 'unpacker'),
     guest: join(folder, 'guest'),
     ...change,
   };
@@ -31,7 +32,7 @@ async function check(change: Record<string, string> = {}): Promise<readonly stri
   await writeFile(
     path,
     `[vm]\nqemu = "${values.qemu}"\njailer = "${values.jailer}"\nguest = "${values.guest}"
-[images]\nskopeo = "${values.skopeo}"\nmkfs_erofs = "${values.mkfs}"\n${change['images'] ?? ''}`,
+[images]\nskopeo = "${values.skopeo}"\nmkfs_erofs = "${values.mkfs}"\nunpacker = "${values.unpacker}"\n${change['images'] ?? ''}`,
   );
   return (await checkHost(await loadConfig(path))).map(({ key, text }) => `${key}: ${text}`.replaceAll(folder, ''));
 }

@@ -47,6 +47,7 @@ const programs = [
     of: (c) => c.images.mkfsErofs,
     hint: 'version 1.8 or later; scripts/build-erofs-utils builds it',
   },
+  { key: 'images.unpacker', of: (c) => c.images.unpacker, hint: 'build it from unpacker/' },
 ] as const satisfies readonly {
   readonly key: string;
   readonly of: (config: LoadedConfig['config']) => string;

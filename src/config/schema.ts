@@ -95,6 +95,7 @@ export const configSchema = z.strictObject({
       progress_timeout: setting(duration, durationAccepts, '1m'),
       skopeo: programSetting('skopeo'),
       mkfs_erofs: path(`${installDir}/libexec/mkfs.erofs`),
+      unpacker: path(`${installDir}/libexec/kelyfos-unpacker`),
     })
     .prefault({}),
   vm: z

@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import { chmod, link, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, hasCode } from '../platform/errors.ts';
 import { digestOfFile, hexOf } from './digest.ts';
@@ -49,36 +48,31 @@ export class BlobStore {
     }
   }
 
-  /** Takes over a file after looking at every byte of it. False when it is not there. */
-  async adopt(file: string, { digest, size }: Descriptor, signal: AbortSignal): Promise<boolean> {
-    if (await this.has(digest)) return true;
-    try {
-      const found = await stat(file);
-      const actual = found.size === size ? await digestOfFile(file, signal) : `${String(found.size)} bytes`;
-      if (actual !== digest) {
-        throw new AppError(
-          'failed-precondition',
-          `corrupt image: blob ${digest} of ${String(size)} bytes came as ${actual}`,
-        );
-      }
-    } catch (error) {
-      if (hasCode(error, 'ENOENT')) return false;
-      throw error;
+  /**
+   * Takes over a file after looking at every byte of it, or at its size alone when its content `isChecked`. The file
+   * may be that of the store.
+   */
+  async adopt(
+    file: string,
+    { digest, size }: Descriptor,
+    { isChecked }: { readonly isChecked: boolean },
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (await this.has(digest)) return;
+    const found = await stat(file);
+    const actual =
+      found.size !== size ? `${String(found.size)} bytes` : isChecked ? digest : await digestOfFile(file, signal);
+    if (actual !== digest) {
+      throw new AppError(
+        'failed-precondition',
+        `corrupt image: blob ${digest} of ${String(size)} bytes came as ${actual}`,
+      );
     }
-    await chmod(file, 0o400);
+    // Who builds file systems reads it as nobody; the folder is closed to all but root.
+    await chmod(file, 0o444);
     await syncFile(file);
     await rename(file, this.path(digest));
     await syncFile(this.#folder);
-    return true;
-  }
-
-  async write(digest: string, bytes: Uint8Array, staging: string): Promise<void> {
-    const actual = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-    if (actual !== digest) throw new AppError('failed-precondition', `corrupt image: blob ${digest} came as ${actual}`);
-    const file = join(staging, hexOf(digest));
-    await writeFile(file, bytes, { mode: 0o400 });
-    await syncFile(file);
-    await rename(file, this.path(digest));
   }
 
   /** Keeps blobs from being collected until the result is disposed of. */

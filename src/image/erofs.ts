@@ -1,12 +1,12 @@
-import { chmod, chown, mkdir, open, readFile, rename, stat, truncate } from 'node:fs/promises';
+import { chmod, chown, link, mkdir, open, readFile, rename, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { AppError, hasCode } from '../platform/errors.ts';
-import { runWatched } from '../platform/watched-process.ts';
-import { LayerNormaliser } from './layer-normaliser.ts';
-import { openLayer } from './layer-content.ts';
+import { runWatched, type WatchedExit } from '../platform/watched-process.ts';
 
 export interface ErofsOptions {
+  /** kelyfos-unpacker. */
+  readonly unpacker: string;
   /** mkfs.erofs, 1.8 or later. */
   readonly mkfs: string;
   /**
@@ -16,6 +16,14 @@ export interface ErofsOptions {
   readonly maxBytes: number;
   /** A converter that reads and writes nothing for so long spins on a malformed tar. */
   readonly stallMs: number;
+}
+
+/** A file system that is not in the store yet. */
+export interface NewErofs {
+  readonly file: string;
+  readonly bytes: bigint;
+  /** sha256:<hex> of the archives that it was made of, from the bottom up. */
+  readonly diffIds: readonly string[];
 }
 
 /** Nobody: owns nothing on the host but the file being written. */
@@ -28,133 +36,141 @@ const MAX_OUTPUT_BYTES = 64 * 1024;
 const IMAGE = 'image.erofs';
 
 /**
- * Makes one file system of an image's layers, from the bottom up, by streaming each into mkfs.erofs:
- * nothing is unpacked on the host. Layers are written by strangers, so what makes a file system of
- * them runs as nobody, without network, with limits, in a folder of its own; `staging` must not
- * exist. The result is `target`; its size before padding is returned.
+ * Makes one file system of an image's layers, whose files come one by one from the bottom up. Nothing is
+ * unpacked on the host: kelyfos-unpacker reads each layer as a stream, and feeds mkfs.erofs with it. Layers are
+ * written by strangers, so both run as nobody, without network, with limits, in a folder of their own; `staging`
+ * must not exist, and be on the file system of the layers.
  */
 export async function buildErofs(
   options: ErofsOptions,
-  layers: readonly Layer[],
+  layers: AsyncIterable<string>,
   staging: string,
-  target: string,
   signal: AbortSignal,
-): Promise<bigint> {
+): Promise<NewErofs> {
   await mkdir(staging, { mode: 0o700 });
   await chown(staging, UNPRIVILEGED_ID, UNPRIVILEGED_ID);
-  const mkfs = await open(options.mkfs, 'r').catch((error: unknown) => {
-    throw new AppError('internal', `mkfs.erofs cannot be opened at ${options.mkfs}`, { cause: error });
-  });
+  await using unpacker = await openProgram('kelyfos-unpacker', options.unpacker);
+  await using mkfs = await openProgram('mkfs.erofs', options.mkfs);
+  const supply = new LayerSupply(layers, staging);
+  const names = Readable.from(supply.names(), { objectMode: false });
   try {
-    const run = (archive: AsyncIterable<Buffer>, layer: string, first: boolean): Promise<void> =>
-      convert(options, mkfs.fd, staging, archive, layer, first, signal);
-    // A root folder for every image, as layers need not have one.
-    await run(Readable.from([LayerNormaliser.base()]), 'the root folder', true);
-    const normaliser = new LayerNormaliser(options.maxBytes, async (index) => {
-      const layer = layers[index];
-      if (layer === undefined) throw new RangeError(`no layer ${String(index)}`);
-      return await openLayer(layer.path);
-    });
-    for (const [index, layer] of layers.entries()) {
-      const name = `layer ${String(index + 1)} of ${String(layers.length)}`;
-      await using content = await openLayer(layer.path);
-      const archive = normaliser.layer(content.bytes, () => {
-        const digest = content.digest();
-        if (digest === layer.diffId) return;
-        throw new AppError(
-          'failed-precondition',
-          `corrupt image: ${name} is not what the configuration says: ${digest}`,
-        );
-      });
-      await run(archive, name, false);
-    }
+    const exit = await runWatched(
+      {
+        name: 'make a file system of the layers',
+        argv: confined(options.maxBytes),
+        cwd: staging,
+        // Its temporary files count against the same folder and go with it.
+        env: { TMPDIR: '.', PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+        stdin: names,
+        inherit: [mkfs.fd, unpacker.fd],
+        stallMs: options.stallMs,
+        // Who waits for a layer does nothing, and need not; how long that may take is for others to say.
+        progress: async (pid) => (supply.isAwaited ? performance.now() : await bytesMoved(pid)),
+        maxOutputBytes: MAX_OUTPUT_BYTES,
+      },
+      AbortSignal.any([signal, AbortSignal.timeout(WALL_LIMIT_MS)]),
+    );
+    const diffIds = exit.stdout.toString().split('\n').filter(Boolean);
+    const problem = problemOf(exit, diffIds.length, options.maxBytes);
+    if (problem !== undefined) throw problem;
+    const file = join(staging, IMAGE);
+    return { file, bytes: (await stat(file, { bigint: true })).size, diffIds };
+  } catch (error) {
+    throw supply.failure ?? error;
   } finally {
-    await mkfs.close();
+    names.destroy();
   }
-  const file = join(staging, IMAGE);
-  const { size } = await stat(file, { bigint: true });
+}
+
+/** Puts it in its place in the store. */
+export async function publishErofs({ file }: NewErofs, maxBytes: number, target: string): Promise<void> {
   await chown(file, 0, 0);
   await chmod(file, 0o444);
-  await truncate(file, options.maxBytes);
-  const handle = await open(file, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await truncate(file, maxBytes);
+  await using handle = await open(file, 'r');
+  await handle.sync();
   await rename(file, target);
-  return size;
 }
 
-/** A compressed layer and the digest that its content must have. */
-export interface Layer {
-  readonly path: string;
-  readonly diffId: string;
+/** Links the layers into the folder of the unpacker, and tells it their names. */
+class LayerSupply {
+  /** Why it has ended early. */
+  failure: unknown;
+  /** Whether the next layer is still to come. */
+  isAwaited = false;
+  readonly #layers: AsyncIterable<string>;
+  readonly #folder: string;
+
+  constructor(layers: AsyncIterable<string>, folder: string) {
+    this.#layers = layers;
+    this.#folder = folder;
+  }
+
+  async *names(): AsyncGenerator<string> {
+    let count = 0;
+    try {
+      this.isAwaited = true;
+      for await (const layer of this.#layers) {
+        this.isAwaited = false;
+        const name = `layer-${String(count)}`;
+        await link(layer, join(this.#folder, name));
+        // Nobody can reach it by this name only.
+        await chmod(join(this.#folder, name), 0o444);
+        count += 1;
+        yield `${name}\n`;
+        this.isAwaited = true;
+      }
+    } catch (error) {
+      this.failure = error;
+      throw error;
+    } finally {
+      this.isAwaited = false;
+    }
+  }
 }
 
-async function convert(
-  options: ErofsOptions,
-  mkfs: number,
-  cwd: string,
-  archive: AsyncIterable<Buffer>,
-  layer: string,
-  first: boolean,
-  signal: AbortSignal,
-): Promise<void> {
+async function openProgram(name: string, path: string): ReturnType<typeof open> {
+  return await open(path, 'r').catch((error: unknown) => {
+    throw new AppError('internal', `${name} cannot be opened at ${path}`, { cause: error });
+  });
+}
+
+function confined(maxBytes: number): readonly [string, ...string[]] {
   const id = String(UNPRIVILEGED_ID);
-  const stdin = Readable.from(archive, { objectMode: false });
-  const exit = await runWatched(
-    {
-      name: `make a file system of ${layer}`,
-      argv: [
-        'prlimit',
-        ...[
-          `--cpu=${String(CPU_LIMIT_S)}`,
-          `--fsize=${String(options.maxBytes)}`,
-          `--as=${String(MEMORY_LIMIT_BYTES)}`,
-        ],
-        ...['--core=0', '--nofile=64', '--'],
-        ...['unshare', '--net', '--ipc', '--'],
-        ...['setpriv', '--reuid', id, '--regid', id, '--clear-groups', '--no-new-privs'],
-        ...['--bounding-set=-all', '--inh-caps=-all', '--pdeathsig', 'KILL', '--'],
-        // By default it keeps what it reads at an offset of a tebibyte in the image; with the file size
-        // limit it must get an error for that, not a signal, and then takes a temporary file.
-        ...['env', '--ignore-signal=XFSZ'],
-        // By descriptor, as nobody need not be able to reach the folder the program is in.
-        '/proc/self/fd/3',
-        ...['--quiet', '--tar=f', '--aufs', '--ovlfs-strip=1'],
-        ...(first ? [] : ['--incremental=data']),
-        IMAGE,
-      ],
-      cwd,
-      // Its temporary files count against the same folder and go with it.
-      env: { TMPDIR: '.', PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
-      stdin,
-      inherit: [mkfs],
-      stallMs: options.stallMs,
-      progress: bytesMoved,
-      maxOutputBytes: MAX_OUTPUT_BYTES,
-    },
-    AbortSignal.any([signal, AbortSignal.timeout(WALL_LIMIT_MS)]),
-  );
-  stdin.destroy();
-  if (exit.code === 0) return;
-  throw conversionError(layer, options.maxBytes, exit.code, exit.signal, exit.stderr);
+  return [
+    'prlimit',
+    ...[`--cpu=${String(CPU_LIMIT_S)}`, `--fsize=${String(maxBytes)}`, `--as=${String(MEMORY_LIMIT_BYTES)}`],
+    ...['--core=0', '--nofile=64', '--'],
+    ...['unshare', '--net', '--ipc', '--'],
+    ...['setpriv', '--reuid', id, '--regid', id, '--clear-groups', '--no-new-privs'],
+    ...['--bounding-set=-all', '--inh-caps=-all', '--pdeathsig', 'KILL', '--'],
+    // Beyond the file size limit there must be an error, not a signal.
+    ...['env', '--ignore-signal=XFSZ'],
+    // By descriptor, as nobody need not be able to reach the folder the program is in.
+    ...['/proc/self/fd/4', String(maxBytes)],
+  ];
 }
 
-function conversionError(
-  layer: string,
-  maxBytes: number,
-  code: number | undefined,
-  signal: string | undefined,
-  stderr: string,
-): AppError {
+/** Exit codes of kelyfos-unpacker; its own words begin with its name. */
+const MALFORMED = 65;
+const TOO_BIG = 66;
+const ownWords = /^kelyfos-unpacker: (.*)$/m;
+
+function problemOf(exit: WatchedExit, done: number, maxBytes: number): AppError | undefined {
+  const { code, signal, stderr } = exit;
+  // mkfs.erofs goes on after a write that has failed.
+  if (code === 0 && !stderr.includes('failed to write')) return undefined;
+  const own = ownWords.exec(stderr)?.[1] ?? '';
+  if (code === MALFORMED) return new AppError('failed-precondition', own);
+  if (code === TOO_BIG) return new AppError('exhausted', own);
+  const layer = `layer ${String(done + 1)}`;
   if (stderr.includes('File too large')) {
     return new AppError('exhausted', `image unpacks to more than the limit of ${String(maxBytes)} bytes`);
   }
   if (stderr.includes('No space left')) return new AppError('exhausted', `no space left to unpack ${layer}`);
-  const how = signal === undefined ? `exit code ${String(code)}` : `ended by ${signal}`;
-  return new AppError('failed-precondition', `corrupt image: ${layer} is not a proper tar (${how}): ${stderr}`);
+  const how = signal === undefined ? own || `exit code ${String(code)}` : `ended by ${signal}`;
+  const rest = stderr.replace(ownWords, '').trim();
+  return new AppError('failed-precondition', `corrupt image: ${layer} is not a proper tar (${how}): ${rest}`);
 }
 
 /** What the process has read and written so far; a spinning one does neither. */

@@ -26,6 +26,7 @@ export interface ImagesOptions {
   readonly folder: string;
   readonly skopeo: string;
   readonly mkfsErofs: string;
+  readonly unpacker: string;
   readonly registriesConf?: string;
   /** Folder that says where signatures are. */
   readonly registriesD?: string;
@@ -100,7 +101,10 @@ export class RegistryImages {
       blobs: this.#blobs,
       index: this.#index,
       locks: this.#locks,
-      erofs: { mkfs: options.mkfsErofs, maxBytes: options.maxUnpackedBytes, stallMs: CONVERTER_STALL_MS },
+      erofs: {
+        ...{ unpacker: options.unpacker, mkfs: options.mkfsErofs },
+        ...{ maxBytes: options.maxUnpackedBytes, stallMs: CONVERTER_STALL_MS },
+      },
       platform: skopeo.platform,
       rootfsPath: (id) => this.#rootfsPath(id),
       learn: (id, config) => this.#configs.set(id, config),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { abortError, AppError, hasCode } from '../platform/errors.ts';
+import { isFile } from '../platform/file-kind.ts';
 import { type ArchivedImage, readArchiveIndex } from './archive-index.ts';
 import { archiveError } from './archive-error.ts';
 import { hexOf } from './digest.ts';
@@ -12,7 +13,8 @@ import { parseManifest } from './manifest.ts';
 import { canonicalName, parseReference } from './reference.ts';
 import { bytesBelow, runSkopeo } from './skopeo-run.ts';
 import type { BlobStore } from './blobs.ts';
-import type { Installer } from './installer.ts';
+import type { Fetching, Installer } from './installer.ts';
+import type { Descriptor } from './manifest.ts';
 import type { SkopeoOptions } from './skopeo-run.ts';
 
 export interface ImporterParts {
@@ -75,7 +77,7 @@ export class Importer {
     { name, tags, staging, work }: { name: string; tags: readonly string[]; staging: string; work: string },
     signal: AbortSignal,
   ): Promise<string> {
-    const { blobs, installer, skopeo } = this.#parts;
+    const { installer, skopeo } = this.#parts;
     const folder = join(staging, work, 'dir');
     const source = `${transport}:${archiveFile}${selector === '' ? '' : `:${selector}`}`;
     const run = {
@@ -89,14 +91,19 @@ export class Importer {
     if (exit.code !== 0) throw archiveError(`import ${name}`, exit);
     const manifest = parseManifest(await readFile(join(folder, 'manifest.json')), name);
     if (manifest.kind === 'list') throw new AppError('internal', `import ${name}: a list of manifests was copied`);
-    const fetch = async (): Promise<void> => {
-      for (const blob of [...manifest.layers, manifest.config]) {
-        if (await blobs.adopt(join(folder, hexOf(blob.digest)), blob, signal)) continue;
-        throw new AppError('invalid', `${name} has no blob ${blob.digest}, which is a part of its image`);
-      }
+    const file = async ({ digest }: Descriptor): Promise<string> => {
+      const path = join(folder, hexOf(digest));
+      if (await isFile(path)) return path;
+      throw new AppError('invalid', `${name} has no blob ${digest}, which is a part of its image`);
+    };
+    const fetching: Fetching = {
+      copied: Promise.resolve(),
+      layer: file,
+      config: () => file(manifest.config),
+      [Symbol.dispose]: () => undefined,
     };
     // The policy has been asked already.
-    const image = { name, manifest, names: { tags, digests: [] }, reuse: true, fetch };
+    const image = { name, manifest, names: { tags, digests: [] }, reuse: true, fetch: () => Promise.resolve(fetching) };
     return await installer.install(image, join(staging, work), signal);
   }
 }

@@ -1,14 +1,16 @@
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../platform/errors.ts';
-import { buildErofs } from './erofs.ts';
+import { together } from '../platform/together.ts';
+import { buildErofs, publishErofs } from './erofs.ts';
 import { parseConfig } from './image-config.ts';
 import { withLocks } from './locks.ts';
 import type { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { BlobStore } from './blobs.ts';
-import type { ErofsOptions } from './erofs.ts';
+import type { ErofsOptions, NewErofs } from './erofs.ts';
 import type { ParsedConfig } from './image-config.ts';
 import type { ImageIndex } from './image-index.ts';
-import type { ImageManifest, Platform } from './manifest.ts';
+import type { Descriptor, ImageManifest, Platform } from './manifest.ts';
 
 export interface InstallerParts {
   readonly blobs: BlobStore;
@@ -35,8 +37,17 @@ export interface NewImage {
   readonly manifest: ImageManifest;
   /** One that is here already only gets the names: nothing has to be asked of where it comes from. */
   readonly reuse: boolean;
-  /** Sees to it that all its blobs are in the store. */
-  fetch(): Promise<void>;
+  /** Begins to bring its blobs, until the signal fires. */
+  fetch(signal: AbortSignal): Promise<Fetching>;
+}
+
+/** The blobs of an image on their way. */
+export interface Fetching extends Disposable {
+  /** Fulfilled when all have come. */
+  readonly copied: Promise<void>;
+  /** The file of a layer as soon as it is whole, which may be before all have come. */
+  layer(layer: Descriptor): Promise<string>;
+  config(): Promise<string>;
 }
 
 /** The last steps of every image: blobs → file system → record. The record comes last. */
@@ -49,7 +60,7 @@ export class Installer {
 
   /** The id of the image. `staging` is the caller's, on the file system of the store. */
   async install(image: NewImage, staging: string, signal: AbortSignal): Promise<string> {
-    const { blobs, index, locks, platform, learn } = this.#parts;
+    const { blobs, erofs: options, index, locks, rootfsPath, learn } = this.#parts;
     const { name, manifest, names } = image;
     const id = manifest.config.digest;
     const layers = manifest.layers.map(({ digest }) => digest);
@@ -57,18 +68,11 @@ export class Installer {
     return await withLocks(locks, [imageKey(id), id, ...layers], `get ${name}`, signal, async () => {
       // Another one may have brought it while this one waited for the locks.
       if (image.reuse && (await this.#rename(id, names))) return id;
-      await image.fetch();
-      const config = parseConfig(await blobs.read(id), name);
-      checkPlatform(config.platform, platform, name);
-      if (config.diffIds.length !== layers.length) {
-        throw new AppError(
-          'failed-precondition',
-          `corrupt image: ${name} has other layers than its configuration says`,
-        );
-      }
-      const size = index.get(id)?.size ?? (await this.#build(id, layers, config.diffIds, staging, signal));
+      const known = index.get(id)?.size;
+      const { config, erofs } = await this.#bring(image, known !== undefined, staging, signal);
+      if (erofs !== undefined) await publishErofs(erofs, options.maxBytes, rootfsPath(id));
       learn(id, config);
-      await index.put({ id, layers, size, ...names });
+      await index.put({ id, layers, size: known ?? erofs?.bytes ?? 0n, ...names });
       return id;
     });
   }
@@ -88,22 +92,73 @@ export class Installer {
     return true;
   }
 
-  async #build(
-    id: string,
-    digests: readonly string[],
-    diffIds: readonly string[],
+  /** Its configuration, and its file system unless there is one already; all that the manifest names is in the store. */
+  async #bring(
+    image: NewImage,
+    isKnown: boolean,
     staging: string,
     signal: AbortSignal,
-  ): Promise<bigint> {
-    const { blobs, erofs, rootfsPath } = this.#parts;
-    const layers = digests.map((digest, i) => ({ path: blobs.path(digest), diffId: diffIds[i] ?? '' }));
-    return await buildErofs(erofs, layers, join(staging, 'erofs'), rootfsPath(id), signal);
+  ): Promise<{ readonly config: ParsedConfig; readonly erofs: NewErofs | undefined }> {
+    const { name, manifest } = image;
+    const stop = new AbortController();
+    const until = AbortSignal.any([signal, stop.signal]);
+    using fetching = await image.fetch(until);
+    // Made of what has come while the rest still comes.
+    const [, erofs] = await together<[unknown, NewErofs | undefined]>(stop, [
+      fetching.copied,
+      isKnown ? Promise.resolve(undefined) : this.#build(manifest, fetching, staging, until),
+    ]);
+    const configFile = await fetching.config();
+    const config = parseConfig(await readFile(configFile), name);
+    checkPlatform(config.platform, this.#parts.platform, name);
+    if (config.diffIds.length !== manifest.layers.length) {
+      throw new AppError('failed-precondition', `corrupt image: ${name} has other layers than its configuration says`);
+    }
+    if (erofs !== undefined) checkContent(erofs.diffIds, config.diffIds, name);
+    await this.#adopt(manifest, fetching, configFile, { isChecked: erofs !== undefined }, signal);
+    return { config, erofs };
+  }
+
+  async #build({ layers }: ImageManifest, fetching: Fetching, staging: string, signal: AbortSignal): Promise<NewErofs> {
+    async function* files(): AsyncGenerator<string> {
+      for (const layer of layers) yield await fetching.layer(layer);
+    }
+    return await buildErofs(this.#parts.erofs, files(), join(staging, 'erofs'), signal);
+  }
+
+  /** `isChecked`: the content of the layers has been. */
+  async #adopt(
+    { config, layers }: ImageManifest,
+    fetching: Fetching,
+    configFile: string,
+    { isChecked }: { readonly isChecked: boolean },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { blobs } = this.#parts;
+    const distinct = new Map(layers.map((layer) => [layer.digest, layer]));
+    await Promise.all([
+      blobs.adopt(configFile, config, { isChecked: false }, signal),
+      ...[...distinct.values()].map(async (layer) => {
+        await blobs.adopt(await fetching.layer(layer), layer, { isChecked }, signal);
+      }),
+    ]);
   }
 }
 
 /** The key of an image in the locks. */
 export function imageKey(id: string): string {
   return `image:${id}`;
+}
+
+function checkContent(found: readonly string[], vouchedFor: readonly string[], name: string): void {
+  for (const [index, digest] of found.entries()) {
+    if (digest === vouchedFor[index]) continue;
+    const layer = `layer ${String(index + 1)} of ${String(found.length)}`;
+    throw new AppError(
+      'failed-precondition',
+      `corrupt image: ${layer} of ${name} is not what the configuration says: ${digest}`,
+    );
+  }
 }
 
 function checkPlatform(found: Platform, wanted: Platform, name: string): void {

@@ -1,14 +1,16 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../platform/errors.ts';
-import { digestOf, hexOf } from './digest.ts';
+import { BlobArrivals } from './blob-arrivals.ts';
+import { digestOf } from './digest.ts';
 import { choosePlatform, isUncompressed, parseManifest } from './manifest.ts';
 import { canonicalName, repositoryOf } from './reference.ts';
+import { acceptsEverything } from './signature-policy.ts';
 import { Skopeo } from './skopeo.ts';
 import type { Log } from '../platform/log.ts';
 import type { BlobStore } from './blobs.ts';
 import type { ImageIndex } from './image-index.ts';
-import type { Installer } from './installer.ts';
+import type { Fetching, Installer } from './installer.ts';
 import type { ImageManifest } from './manifest.ts';
 import type { NamedReference } from './reference.ts';
 import type { RegistryAuth } from './registry-auth.ts';
@@ -76,12 +78,13 @@ export class Puller {
     const topBytes = await skopeo.manifest(undefined, signal);
     const repoDigest = `${repositoryOf(reference)}@${digestOf(topBytes)}`;
     const names = { tags: tagsOf(reference), digests: [repoDigest] };
-    // With a policy every pull is judged by it anew, and skopeo does that as it copies.
-    const reuse = options.policy === undefined;
+    // With a policy that may reject it every pull is judged anew, and skopeo does that as it copies.
+    const reuse = options.policy === undefined || (await acceptsEverything(options.policy));
     const known = index.byName(repoDigest);
     if (known !== undefined && reuse && (await installer.rename(known.id, names))) return known.id;
     const { manifest, manifestDigest } = await this.#resolve(topBytes, name, skopeo, signal);
-    const fetch = (): Promise<void> => this.#fetch(manifest, manifestDigest, skopeo, staging, signal);
+    const fetch = (until: AbortSignal): Promise<Fetching> =>
+      this.#fetch({ manifest, manifestDigest }, skopeo, staging, until);
     return await installer.install({ name, names, manifest, reuse, fetch }, staging, signal);
   }
 
@@ -103,37 +106,49 @@ export class Puller {
     return { digest, manifestDigest: entry.digest, manifest };
   }
 
-  /** Sees to it that all blobs of the image are in the store, and that the policy accepts it. */
+  /** Copies what the store has not, once the policy has accepted the image. */
   async #fetch(
-    manifest: ImageManifest,
-    manifestDigest: string,
+    { manifest, manifestDigest }: Pick<Resolved, 'manifest' | 'manifestDigest'>,
     skopeo: Skopeo,
     staging: string,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<Fetching> {
     const { blobs } = this.#parts;
-    const pool = join(staging, 'blobs');
-    const layers = manifest.layers.map((layer) => layer.digest);
+    const { config, docker, layers } = manifest;
     // The OCI layout knows no other than gzip when a docker manifest is rewritten for it.
-    const asIs = manifest.docker && manifest.layers.some(isUncompressed);
-    let found: (digest: string) => string;
-    if (asIs) {
-      const folder = join(staging, 'dir');
-      await skopeo.copyToFolder(folder, signal);
-      found = (digest) => join(folder, hexOf(digest));
-    } else {
-      await mkdir(pool, { mode: 0o700 });
-      await blobs.lend([...layers, manifest.config.digest], pool);
-      await skopeo.copyToLayout(join(staging, 'layout'), pool, manifest.docker, signal);
-      found = (digest) => join(pool, 'sha256', hexOf(digest));
-    }
-    for (const layer of manifest.layers) {
-      if (!(await blobs.adopt(found(layer.digest), layer, signal))) throw new MovedError(layer.digest);
-    }
-    const config = manifest.config.digest;
-    if (await blobs.adopt(found(config), manifest.config, signal)) return;
-    if (!manifest.docker) throw new MovedError(config);
-    await blobs.write(config, await skopeo.config(manifestDigest, signal), staging);
+    const asIs = docker && layers.some(isUncompressed);
+    const pool = join(staging, asIs ? 'dir' : 'blobs');
+    await mkdir(pool, { mode: 0o700 });
+    if (!asIs)
+      await blobs.lend(
+        [...layers, config].map(({ digest }) => digest),
+        pool,
+      );
+    const copied = asIs
+      ? skopeo.copyToFolder(pool, signal)
+      : skopeo.copyToLayout(join(staging, 'layout'), pool, docker, signal);
+    const arrivals = new BlobArrivals(asIs ? pool : join(pool, 'sha256'), copied);
+    return {
+      copied,
+      layer: async ({ digest }) => {
+        const file = await arrivals.file(digest);
+        if (file !== undefined) return file;
+        await copied;
+        throw new MovedError(digest);
+      },
+      config: async () => {
+        await copied;
+        const file = await arrivals.file(config.digest);
+        if (file !== undefined) return file;
+        if (!docker) throw new MovedError(config.digest);
+        const original = join(staging, 'config');
+        await writeFile(original, await skopeo.config(manifestDigest, signal));
+        return original;
+      },
+      [Symbol.dispose]: () => {
+        arrivals[Symbol.dispose]();
+      },
+    };
   }
 }
 

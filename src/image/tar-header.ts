@@ -40,15 +40,6 @@ export function readHeader(block: Buffer): TarHeader {
   };
 }
 
-/** A copy of the header that says plainly what was meant. */
-export function restated(block: Buffer, type: string, size: number): Buffer {
-  const copy = Buffer.from(block);
-  copy.write(type, TYPE_AT);
-  copy.write(octal(size, SIZE.width), SIZE.at);
-  seal(copy);
-  return copy;
-}
-
 /** Header of a file (type 0), folder (5) or extended header (x), owned by root, mode 0755. */
 export function makeHeader(type: '0' | '5' | 'x', name: string, size: number): Buffer {
   const block = Buffer.alloc(TAR_BLOCK);

@@ -6,6 +6,7 @@ import { RegistryImages } from '../../src/image/images.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
 import { mkfsErofs } from '../harness/mkfs-erofs.ts';
+import { unpacker } from '../harness/unpacker.ts';
 import { writeOciLayout } from '../harness/oci-layout.ts';
 import { TestRegistry } from '../harness/registry.ts';
 import { writeTar } from '../harness/tar-stream.ts';
@@ -43,7 +44,7 @@ beforeAll(async () => {
   images = await RegistryImages.open({
     ...{ folder: join(base, 'store/images'), disksFolder: join(base, 'store/vms'), pinned: [] },
     ...{ registriesConf: join(base, 'registries.conf'), registriesD: join(base, 'registries.d') },
-    ...{ policy: join(base, 'policy.json'), skopeo: 'skopeo', mkfsErofs, maxUnpackedBytes: 2 ** 28 },
+    ...{ policy: join(base, 'policy.json'), skopeo: 'skopeo', mkfsErofs, unpacker, maxUnpackedBytes: 2 ** 28 },
     ...{ stallMs: 20_000, secretsDir: '/dev/shm', log: silentLog() },
   });
 });

@@ -9,6 +9,7 @@ import pino from 'pino';
 import { RegistryImages, type ImagesOptions } from '../../src/image/images.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
 import { mkfsErofs } from '../harness/mkfs-erofs.ts';
+import { unpacker } from '../harness/unpacker.ts';
 import { writeOciLayout } from '../harness/oci-layout.ts';
 import { TestRegistry } from '../harness/registry.ts';
 import { ScriptedRegistry, gzipLayer, mediaTypes, type LayerBytes } from '../harness/scripted-registry.ts';
@@ -51,7 +52,7 @@ async function open(more: Partial<ImagesOptions> = {}): Promise<RegistryImages> 
   return await RegistryImages.open({
     ...{ folder, disksFolder: join(folder, '../vms'), pinned: [] },
     registriesConf: await registriesConf(scripted.registriesConf),
-    ...{ skopeo: 'skopeo', mkfsErofs, maxUnpackedBytes, stallMs: 20_000, secretsDir: '/dev/shm', log },
+    ...{ skopeo: 'skopeo', mkfsErofs, unpacker, maxUnpackedBytes, stallMs: 20_000, secretsDir: '/dev/shm', log },
     ...more,
   });
 }
