@@ -9,6 +9,7 @@ import { benchCritest } from '../test/bench/critest.ts';
 import { benchDaemon } from '../test/bench/daemon.ts';
 import { benchDensity } from '../test/bench/density.ts';
 import { benchPlot } from '../test/bench/plot.ts';
+import { benchPull } from '../test/bench/pull.ts';
 import { benchStart } from '../test/bench/start.ts';
 import { benchStorm } from '../test/bench/storm.ts';
 import { inPrivateHost, isPrivateHost } from '../test/harness/private-host.ts';
@@ -93,6 +94,10 @@ async function compare({ runs, json }: CompareOptions): Promise<void> {
   await interruptible((signal) => benchCompare({ runs, jsonFile: json, say, signal }));
 }
 
+async function pull({ runs, json }: CompareOptions): Promise<void> {
+  await interruptible((signal) => benchPull({ runs, jsonFile: json, say, signal }));
+}
+
 async function storm({ pods, starts, pool, json }: StormOptions): Promise<void> {
   await interruptible((signal) => benchStorm({ pods, starts, pool, jsonFile: json, say, signal }));
 }
@@ -125,6 +130,12 @@ program
   .option('--runs <number>', 'pods of each to start', atLeastOne, 50)
   .option('--json <file>', 'where the figures go', join(results, 'compare.json'))
   .action(compare);
+program
+  .command('pull')
+  .description('pulls of images, beside containerd')
+  .option('--runs <number>', 'pulls of each kind', atLeastOne, 10)
+  .option('--json <file>', 'where the figures go', join(results, 'pull.json'))
+  .action(pull);
 program
   .command('start')
   .description('how long a pod takes to start, and what it takes of the memory')

@@ -1,6 +1,6 @@
 import { type Compared, comparedLives, comparedStorms, figures } from './compared-lives.ts';
 import { comparedOutput, outputFigure } from './compared-output.ts';
-import { comparedPulls, pullFigure } from './compared-pulls.ts';
+import { comparedPulls, pullFigures } from './compared-pulls.ts';
 import { type Comparison, formatComparisons, judge } from './comparison.ts';
 import { busyPercent, describeHost } from './host.ts';
 import { BenchPair } from './pair.ts';
@@ -59,7 +59,8 @@ export async function benchCompare({ runs, jsonFile, say, signal }: CompareBench
     );
     take(figures.exec, lives, atMost(0.5));
     take(figures.end, lives, atMost(0.5));
-    take(pullFigure, await comparedPulls(pair, seldom(runs), await begin(`${String(seldom(runs))} pulls`)), atMost(1));
+    const pulls = await comparedPulls(pair, seldom(runs), await begin(`pulls, ${String(seldom(runs))} times`));
+    take(pullFigures.big, pulls, atMost(1));
     const output = await comparedOutput(pair, seldom(runs), await begin(`output, ${String(seldom(runs))} times`));
     take(outputFigure, output, { sense: 'at least', ratio: 0.5 }, 'MB/s');
   } catch (error) {

@@ -1,0 +1,37 @@
+import { comparedPulls, pullFigures } from './compared-pulls.ts';
+import { type Comparison, formatComparisons, judge } from './comparison.ts';
+import { busyPercent, describeHost } from './host.ts';
+import { BenchPair } from './pair.ts';
+import { writeResults } from './result-file.ts';
+
+export interface PullBench {
+  readonly runs: number;
+  readonly jsonFile: string;
+  readonly say: (text: string) => void;
+  /** Ends it before the next run; everything is cleaned up. */
+  readonly signal: AbortSignal;
+}
+
+const quietMs = 3_000;
+
+/** Pulls alone, beside containerd: no virtual machine runs meanwhile. */
+export async function benchPull({ runs, jsonFile, say, signal }: PullBench): Promise<void> {
+  say('starting both');
+  await using pair = await BenchPair.start({ pool: 0 });
+  const busy = await busyPercent(quietMs);
+  say(`pulls, ${String(runs)} times (before it the host is ${busy.toFixed(0)} % busy)`);
+  const { own, peer } = await comparedPulls(pair, runs, () => {
+    signal.throwIfAborted();
+  });
+  const comparisons = Object.values(pullFigures).map((name): Comparison => ({
+    name,
+    unit: 'ms',
+    own: own.of(name),
+    peer: peer.of(name),
+    target: { sense: 'at most', ratio: 1 },
+  }));
+  console.log(`\n${formatComparisons(comparisons)}`);
+  const document = { bench: 'pull', at: new Date().toISOString(), host: describeHost() };
+  await writeResults(jsonFile, { ...document, results: comparisons.map(judge) });
+  say(`written to ${jsonFile}`);
+}
