@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { groupFolders, parseInterfaces, readHostUsage } from './host-usage.ts';
+import { findGroups, groupFolders, parseInterfaces, readHostUsage } from './host-usage.ts';
 import { parsePressure } from './pressure.ts';
 
 test('groups are found on hybrid hosts', () => {
@@ -46,5 +46,7 @@ test('pressure is read, and its absence is', () => {
 });
 
 test('a process that is gone is an error', async () => {
-  await expect(readHostUsage(2 ** 22, [])).rejects.toThrow(/ENOENT/);
+  const groups = { unified: undefined, cpuacct: undefined, memory: undefined };
+  await expect(readHostUsage(2 ** 22, groups, [])).rejects.toThrow(/ENOENT/);
+  await expect(findGroups(2 ** 22)).rejects.toThrow(/ENOENT/);
 });

@@ -44,18 +44,22 @@ export interface HostUsage {
   readonly interfaces: readonly HostInterface[];
 }
 
-/**
- * Reads the accounts of the groups that a process is in, wherever those are, and of the network
- * namespace it runs in. A process that is gone is an error.
- */
-export async function readHostUsage(pid: number, ownInterfaces: readonly string[]): Promise<HostUsage> {
-  const process = join('/proc', String(pid));
-  const [mounts, membership, network] = await Promise.all([
+/** The groups that a process is in, wherever those are. The table of mounts grows with the pods: not to be looked up each time. */
+export async function findGroups(pid: number): Promise<GroupFolders> {
+  const [mounts, membership] = await Promise.all([
     readFile('/proc/self/mountinfo', 'utf8'),
-    readFile(join(process, 'cgroup'), 'utf8'),
-    readFile(join(process, 'net/dev'), 'utf8'),
+    readFile(join('/proc', String(pid), 'cgroup'), 'utf8'),
   ]);
-  const { unified, cpuacct, memory } = groupFolders(mounts, membership);
+  return groupFolders(mounts, membership);
+}
+
+/** Reads the accounts of a process's groups and of the network namespace it runs in. A process that is gone is an error. */
+export async function readHostUsage(
+  pid: number,
+  { unified, cpuacct, memory }: GroupFolders,
+  ownInterfaces: readonly string[],
+): Promise<HostUsage> {
+  const network = await readFile(join('/proc', String(pid), 'net/dev'), 'utf8');
   const at = BigInt(Date.now()) * 1_000_000n;
   const [cpuNs, memoryFigures, ...pressures] = await Promise.all([
     cpuTime(unified, cpuacct),

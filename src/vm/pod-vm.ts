@@ -2,7 +2,7 @@ import { messageOf, wrap } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import type { GroupLimits } from './cgroup/limits.ts';
 import type { GuestConnection } from './guest-link.ts';
-import { readHostUsage, type HostUsage } from './host-usage.ts';
+import { findGroups, type GroupFolders, readHostUsage, type HostUsage } from './host-usage.ts';
 import type { Machine, MachineExit } from './hypervisor.ts';
 import { shareTag } from './qemu/devices/share.ts';
 import type { VmDisks } from './vm-disks.ts';
@@ -38,6 +38,8 @@ export class PodVm<A extends GuestConnection> {
   readonly #log: Log;
   readonly #live: Set<string>;
   #origin: VmOrigin;
+  /** Where its accounts are, once they have been looked for. */
+  #groups: GroupFolders | undefined;
   #destroying: Promise<void> | undefined;
 
   constructor(parts: PodVmParts<A>) {
@@ -81,6 +83,8 @@ export class PodVm<A extends GuestConnection> {
       await this.#site.joinCgroup(parent, this.pid);
     } catch (error) {
       throw wrap(error, `move vm ${this.id} to cgroup ${parent}`);
+    } finally {
+      this.#groups = undefined;
     }
   }
 
@@ -102,8 +106,9 @@ export class PodVm<A extends GuestConnection> {
   }
 
   /** What it takes from the host at this moment; needs no answer of the guest. */
-  usage(): Promise<HostUsage> {
-    return readHostUsage(this.pid, [tapName]);
+  async usage(): Promise<HostUsage> {
+    this.#groups ??= await findGroups(this.pid);
+    return readHostUsage(this.pid, this.#groups, [tapName]);
   }
 
   /** Ends the machine; its place on the host stays, with the network namespace. Idempotent. */
