@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -33,6 +33,16 @@ test('--version and --help', async () => {
   expect(help.exitCode).toBe(0);
   expect(help.stdout).toContain('  image ');
   for (const command of ['daemon', 'run', 'config']) expect(help.stdout).toContain(`  ${command} [options]`);
+});
+
+test('bin/kelyfos keeps what Node has compiled where it is told to', async () => {
+  const bin = fileURLToPath(new URL('../bin/kelyfos', import.meta.url));
+  const kept = join(folder, 'compiled');
+  const run = () => execa(bin, ['--version'], { timeout: 20_000, env: { NODE_OPTIONS: '', NODE_COMPILE_CACHE: kept } });
+  expect((await run()).stdout).toBe(programVersion());
+  const [version = ''] = await readdir(kept);
+  expect(await readdir(join(kept, version))).not.toEqual([]);
+  expect((await run()).stdout).toBe(programVersion());
 });
 
 test('config prints what a flag says, relative to where we are', async () => {

@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import type { Command } from 'commander';
 import { checkHost } from '../config/host-checks.ts';
 import type { LoadedConfig } from '../config/load.ts';
@@ -34,6 +35,8 @@ export function addDaemonCommand(program: Command, start: () => Promise<StartDae
       try {
         const startDaemon = await start();
         const daemon = await startDaemon(loaded, log);
+        // Otherwise that waits for an orderly end.
+        flushCompileCache();
         await stopped;
         await daemon.close();
       } finally {
