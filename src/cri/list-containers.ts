@@ -9,6 +9,7 @@ import type {
   StreamContainersRequest,
   StreamContainersResponse,
 } from './gen/cri-types.ts';
+import { remembered } from './remembered.ts';
 import { filterId } from './resolve.ts';
 import type { CriServices } from './services.ts';
 import { containerStateOf, shapeContainer } from './shape-container.ts';
@@ -24,7 +25,8 @@ function matching({ sandboxes, containers }: CriServices, filter: ContainerFilte
 }
 
 export function listContainers(services: CriServices): UnaryHandler<ListContainersRequest, ListContainersResponse> {
-  return async ({ filter }) => ({ containers: matching(services, filter).map(shapeContainer) });
+  const shaped = remembered(shapeContainer);
+  return async ({ filter }) => ({ containers: matching(services, filter).map(shaped) });
 }
 
 export function streamContainers(

@@ -9,6 +9,7 @@ import type {
   StreamPodSandboxesRequest,
   StreamPodSandboxesResponse,
 } from './gen/cri-types.ts';
+import { remembered } from './remembered.ts';
 import { filterId } from './resolve.ts';
 import type { CriServices } from './services.ts';
 import { sandboxStateOf, shapeSandbox } from './shape-sandbox.ts';
@@ -23,7 +24,8 @@ function matching({ sandboxes }: CriServices, filter: PodSandboxFilter | null): 
 }
 
 export function listPodSandbox(services: CriServices): UnaryHandler<ListPodSandboxRequest, ListPodSandboxResponse> {
-  return async ({ filter }) => ({ items: matching(services, filter).map(shapeSandbox) });
+  const shaped = remembered(shapeSandbox);
+  return async ({ filter }) => ({ items: matching(services, filter).map(shaped) });
 }
 
 export function streamPodSandboxes(

@@ -3,6 +3,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { wrap } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { archiveService, archiveServiceDefinition } from './archives/service.ts';
+import { withEncodedItems } from './encoded-items.ts';
 import { implementation } from './implementation.ts';
 import { mixedHandlers } from './mixed/handlers.ts';
 import { criServices } from './proto.ts';
@@ -28,7 +29,7 @@ export async function serveCri(path: string, services: CriServices, log: Log): P
     'grpc.max_send_message_length': maxMessageBytes,
   });
   const mixed = services.host === undefined ? undefined : mixedHandlers(services, services.host);
-  for (const definition of [definitions.runtime, definitions.image]) {
+  for (const definition of [withEncodedItems(definitions.runtime), definitions.image]) {
     server.addService(definition, implementation(definition, services, log, mixed));
   }
   server.addService(archiveServiceDefinition(), archiveService(services, log));

@@ -22,7 +22,7 @@ import type { Image, Images, Vm, VolumeBinder } from './ports.ts';
 import type { ContainerRecord } from './records.ts';
 import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
 import { signalNumber, sigkill } from './signals.ts';
-import { absoluteLogPath, containerSnapshot, isVisible } from './snapshots.ts';
+import { absoluteLogPath, containerSnapshot, isVisible, KeptSnapshots } from './snapshots.ts';
 import type { TraceBook } from './trace-book.ts';
 import type { RequestTrace, TraceParent } from './trace-model.ts';
 import { containerSubject } from './trace-subject.ts';
@@ -53,6 +53,7 @@ const settleMs = 1_000;
 /** The life of containers inside ready sandboxes. */
 export class ContainerService implements Containers {
   readonly #options: ContainerServiceOptions;
+  readonly #listed = new KeptSnapshots(containerSnapshot);
 
   constructor(options: ContainerServiceOptions) {
     this.#options = options;
@@ -176,7 +177,10 @@ export class ContainerService implements Containers {
   }
 
   list(): readonly Container[] {
-    return this.#options.registry.containers().filter(isVisible).map(containerSnapshot);
+    return this.#options.registry
+      .containers()
+      .filter(isVisible)
+      .map((entry) => this.#listed.of(entry));
   }
 
   resolve(prefix: string): ContainerId | undefined {

@@ -38,6 +38,20 @@ describe('pod sandboxes', () => {
     await node.domain.sandboxes.stop('0'.repeat(64));
   });
 
+  test('lists give the same objects until something has changed, and then what it has become', async () => {
+    const [{ id }, other] = [await node.runPod('web'), await node.runPod('other')];
+    const container = await node.startContainer(id);
+    const { sandboxes, containers } = node.domain;
+    const listed = { pods: sandboxes.list(), containers: containers.list() };
+    expect(sandboxes.list().every((pod, at) => pod === listed.pods[at])).toBe(true);
+    expect(containers.list().every((one, at) => one === listed.containers[at])).toBe(true);
+    await sandboxes.stop(id);
+    const states = Object.fromEntries(sandboxes.list().map((pod) => [pod.id, [pod.state, pod.pid]]));
+    expect(states).toMatchObject({ [id]: ['notready', 0], [other.id]: ['ready', other.vm.pid] });
+    expect(containers.list()).toMatchObject([{ id: container, state: 'exited' }]);
+    expect(sandboxes.list().find((pod) => pod.id === other.id)).toBe(listed.pods.find((pod) => pod.id === other.id));
+  });
+
   test('a name is taken once, also by two at the same moment', async () => {
     const results = await Promise.allSettled([
       node.domain.sandboxes.run(node.sandboxConfig(), '', never),

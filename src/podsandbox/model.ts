@@ -275,6 +275,7 @@ export interface PodSandboxes {
   /** Stops if needed, then forgets it with all its containers. Unknown ids are fine. */
   remove(id: string): Promise<void>;
   get(id: string): Sandbox;
+  /** What has not changed since is the same object as before, so that whoever makes something of it may keep that. */
   list(): readonly Sandbox[];
   /** Where the time of RunPodSandbox went; empty when that is not known. */
   traces(id: SandboxId): readonly RequestTrace[];
@@ -301,6 +302,7 @@ export interface Containers {
   /** Kills if it runs. Unknown ids are fine. */
   remove(id: string): Promise<void>;
   get(id: string): Container;
+  /** As of sandboxes: what has not changed is the same object. */
   list(): readonly Container[];
   /** The same of CreateContainer and StartContainer, as far as they have happened. */
   traces(id: ContainerId): readonly RequestTrace[];

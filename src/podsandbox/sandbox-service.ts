@@ -15,7 +15,7 @@ import type { PodSandboxes, Sandbox, SandboxConfig, SandboxMetadata } from './mo
 import type { PodNetworkRequest, PodNetworks, VmProvider, VmRequest } from './ports.ts';
 import type { Registry, SandboxEntry } from './registry.ts';
 import type { SandboxEnd } from './sandbox-end.ts';
-import { isVisible, sandboxSnapshot } from './snapshots.ts';
+import { isVisible, KeptSnapshots, sandboxSnapshot } from './snapshots.ts';
 import type { TraceBook } from './trace-book.ts';
 import { sandboxSubject } from './trace-subject.ts';
 import type { RequestTrace, TraceParent } from './trace-model.ts';
@@ -43,6 +43,7 @@ export class PodSandboxService implements PodSandboxes {
   readonly #options: SandboxServiceOptions;
   /** Names being made, so that a second RunPodSandbox of the same name waits for the first to end. */
   readonly #names = new KeyedMutex();
+  readonly #listed = new KeptSnapshots(sandboxSnapshot, ({ pid }, { vm }) => pid === (vm?.pid ?? 0));
 
   constructor(options: SandboxServiceOptions) {
     this.#options = options;
@@ -90,7 +91,10 @@ export class PodSandboxService implements PodSandboxes {
   }
 
   list(): readonly Sandbox[] {
-    return this.#options.registry.sandboxes().filter(isVisible).map(sandboxSnapshot);
+    return this.#options.registry
+      .sandboxes()
+      .filter(isVisible)
+      .map((entry) => this.#listed.of(entry));
   }
 
   traces(id: SandboxId): readonly RequestTrace[] {

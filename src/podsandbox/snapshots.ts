@@ -53,6 +53,30 @@ export function containerSnapshot(entry: ContainerEntry): Container {
   };
 }
 
+/**
+ * Snapshots for lists, which are asked for every second: the same object until something has changed.
+ * Records are replaced, never changed, so a snapshot is as good as the record that it was made from.
+ */
+export class KeptSnapshots<Entry extends { readonly record: object }, Snapshot> {
+  readonly #kept = new WeakMap<object, Snapshot>();
+  readonly #make: (entry: Entry) => Snapshot;
+  /** Of what a snapshot says beyond the record. */
+  readonly #holds: (snapshot: Snapshot, entry: Entry) => boolean;
+
+  constructor(make: (entry: Entry) => Snapshot, holds: (snapshot: Snapshot, entry: Entry) => boolean = () => true) {
+    this.#make = make;
+    this.#holds = holds;
+  }
+
+  of(entry: Entry): Snapshot {
+    const kept = this.#kept.get(entry.record);
+    if (kept !== undefined && this.#holds(kept, entry)) return kept;
+    const snapshot = this.#make(entry);
+    this.#kept.set(entry.record, snapshot);
+    return snapshot;
+  }
+}
+
 export function absoluteLogPath({ record, sandbox }: ContainerEntry): string | undefined {
   const folder = sandbox.record.config.logDirectory;
   return record.config.logPath === '' || folder === '' ? undefined : join(folder, record.config.logPath);
