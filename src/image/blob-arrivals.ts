@@ -14,12 +14,16 @@ export class BlobArrivals implements Disposable {
   #hasEnded = false;
   #change = Promise.withResolvers<undefined>();
 
-  /** `copy` is over when all are there that will come. The folder must be there. */
-  constructor(folder: string, copy: Promise<unknown>) {
+  /** The folder must be there. */
+  constructor(folder: string) {
     this.#folder = folder;
     this.#watcher = watched(folder, () => {
       this.#changed();
     });
+  }
+
+  /** Once the copy is over, all are there that will come. */
+  endWith(copy: Promise<unknown>): void {
     const end = (): void => {
       this.#hasEnded = true;
       this.#changed();

@@ -124,10 +124,11 @@ export class Puller {
         [...layers, config].map(({ digest }) => digest),
         pool,
       );
+    const arrivals = new BlobArrivals(asIs ? pool : join(pool, 'sha256'));
     const copied = asIs
       ? skopeo.copyToFolder(pool, signal)
       : skopeo.copyToLayout(join(staging, 'layout'), pool, docker, signal);
-    const arrivals = new BlobArrivals(asIs ? pool : join(pool, 'sha256'), copied);
+    arrivals.endWith(copied);
     return {
       copied,
       layer: async ({ digest }) => {

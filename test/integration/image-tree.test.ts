@@ -378,6 +378,18 @@ test('the converter runs as nobody, without network, with limits', async () => {
   await removeFolder('/tmp/kelyfos-spy');
 });
 
+test('a converter that could not write and goes on all the same has failed', async () => {
+  const folder = await mkdtemp(join(base, 'full-'));
+  const full = join(folder, 'full');
+  const script = '#!/bin/sh\ncat >/dev/null\n: >image.erofs\necho "failed to write: No space left on device" >&2\n';
+  await writeFile(full, script, { mode: 0o755 });
+  const options = { unpacker, mkfs: full, maxBytes, stallMs: 5_000 };
+  await expect(buildErofs(options, none(), join(folder, 'a'), AbortSignal.timeout(20_000))).rejects.toMatchObject({
+    kind: 'exhausted',
+    message: expect.stringContaining('no space left'),
+  });
+});
+
 test('a converter that spins is stopped, a cancelled one too', async () => {
   const folder = await mkdtemp(join(base, 'spin-'));
   const spin = join(folder, 'spin');

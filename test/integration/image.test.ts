@@ -254,6 +254,22 @@ test('a pull that gets nowhere is given up', async () => {
   await expectNothing(images, folder);
 });
 
+test('a layer is worked on while the next one still comes', async () => {
+  const folder = await newFolder();
+  const images = await open({ folder });
+  const { layers } = scripted.image('early', '1', [layer('a', unique()), layer('b', unique())]);
+  const [, late] = layers;
+  const made = async (): Promise<boolean> =>
+    (await readdir(join(folder, 'staging'), { recursive: true })).some((name) => name.endsWith('image.erofs'));
+  scripted.intercept = async (request) => {
+    if (request.url?.endsWith(late?.digest ?? '') !== true) return false;
+    while (!(await made())) await delay(10);
+    return false;
+  };
+  await images.pull(`${scripted.host}/early:1`, undefined, AbortSignal.timeout(20_000));
+  expect(images.list()).toHaveLength(1);
+});
+
 test('a slow pull that moves is not given up', async () => {
   const images = await open({ stallMs: 1_500 });
   const { layers } = scripted.image('drip', '1', [layer('a', randomBytes(100_000))]);

@@ -1,4 +1,3 @@
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
@@ -8,7 +7,7 @@ use crate::error::{Context, Error, Result};
 
 /// By descriptor, as nobody need not be able to reach the folder the program is in.
 const PROGRAM: &str = "/proc/self/fd/3";
-const IMAGE: &str = "image.erofs";
+pub const IMAGE: &str = "image.erofs";
 
 /// What an unprivileged process may ask for: fewer switches between the two.
 const PIPE_BYTES: libc::c_int = 1 << 20;
@@ -68,17 +67,6 @@ impl Converter {
             _ if !status.success() => Err(Error::Converter(status)),
             _ => Ok(()),
         }
-    }
-}
-
-/// Has the kernel begin to write the image to the disk, and does not wait: less is left to do when all of it must be
-/// there.
-pub fn write_back() -> Result<()> {
-    let image = File::open(IMAGE).during("open the image")?;
-    // SAFETY: the descriptor is open, the rest are plain numbers.
-    match unsafe { libc::sync_file_range(image.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) } {
-        -1 => Err(io::Error::last_os_error()).during("write the image back"),
-        _ => Ok(()),
     }
 }
 

@@ -13,10 +13,11 @@ mod normaliser;
 mod pax;
 mod tar_header;
 mod tree;
+mod write_back;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::converter::Converter;
@@ -47,6 +48,7 @@ fn run(arguments: &[OsString]) -> Result<()> {
         return Err(Error::Misuse("kelyfos-unpacker MAX_BYTES < names of layers"));
     };
     conceal().during("conceal the process")?;
+    write_back::start(Path::new(converter::IMAGE));
     let mut feed = Feed::start(BufReader::new(io::stdin()).lines());
     let mut normaliser = Normaliser::new(max_bytes, Files);
     let mut layers = 0;
@@ -55,7 +57,6 @@ fn run(arguments: &[OsString]) -> Result<()> {
         let written = normaliser.layer(&mut feed, converter.archive());
         let written = written.map_err(|error| feed.take_failure().unwrap_or(error));
         converter.finish(written)?;
-        converter::write_back()?;
         println!("{}", feed.digest().unwrap_or_default());
         layers += 1;
     }
