@@ -38,6 +38,7 @@ run: become PROGRAM inside a jail
   --console PATH        log file, opened for appending as descriptor 16
   --kvm                 give the user /dev/kvm
   --rlimit LIST         NAME=N or NAME=SOFT:HARD, comma-separated
+  --small-pages         no transparent huge pages
   --file-capabilities   keep CHOWN, DAC_OVERRIDE, FOWNER, FSETID and MKNOD, for 9p
 
 hold: keep a memory file of BYTES open as descriptor 3 until killed
@@ -69,6 +70,7 @@ pub struct RunRequest {
     pub console: Option<PathBuf>,
     pub kvm: bool,
     pub limits: Vec<Limit>,
+    pub small_pages: bool,
     pub file_capabilities: bool,
     /// The program and its arguments, never empty.
     pub argv: Vec<CString>,
@@ -177,6 +179,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Command> {
                     request.limits.push(item.parse().map_err(Error::Usage)?);
                 }
             }
+            Long("small-pages") => request.small_pages = true,
             Long("file-capabilities") => request.file_capabilities = true,
             Value(program) => {
                 // lexopt hands out the first word after `--`; all that follows belongs to the program.
@@ -411,7 +414,7 @@ mod tests {
         let line = format!(
             "{LEAST} --cgroup /c/1 --cgroup /c/2 --share /s --disks /d --scratch /d/scratch.img \
              --guest /g --read-only /opt/qemu --tap tap0 --memory /proc/9/fd/3 --state-file /t/state --kvm --listen /v/a --listen /v/b --console /v/log --run /r \
-             --rlimit nofile=10,core=0 --file-capabilities -- qemu -S --uid 0"
+             --rlimit nofile=10,core=0 --small-pages --file-capabilities -- qemu -S --uid 0"
         );
         let Ok(Command::Run(request)) = parse(words(&line)) else {
             panic!("refused");
@@ -423,7 +426,7 @@ mod tests {
         assert_eq!(request.tap.as_deref(), Some(c"tap0"));
         assert_eq!(request.listen, [PathBuf::from("/v/a"), PathBuf::from("/v/b")]);
         assert_eq!(request.limits.len(), 2);
-        assert!(request.kvm && request.file_capabilities);
+        assert!(request.kvm && request.small_pages && request.file_capabilities);
         assert_eq!(
             request.argv,
             ["qemu", "-S", "--uid", "0"].map(|word| CString::new(word).unwrap())

@@ -47,6 +47,9 @@ pub fn run(request: &RunRequest) -> Result<Infallible> {
     // SAFETY: a plain number.
     unsafe { libc::umask(0o077) };
     limits::apply(&request.limits)?;
+    if request.small_pages {
+        limits::forbid_huge_pages()?;
+    }
     let keep = if request.file_capabilities { FOR_FILES } else { NONE };
     capabilities::drop_privileges(request.uid, request.gid, keep)?;
     syscalls::restrict()?;

@@ -17,6 +17,8 @@ export interface JailExtras {
   readonly stateFile?: string;
   /** The machine may make files, in a /run of its own: a template, in which no pod has ever run. */
   readonly run?: boolean;
+  /** No huge pages. */
+  readonly smallPages?: boolean;
 }
 
 /** Arguments of kelyfos-jailer that end in an exec of QEMU. */
@@ -47,6 +49,7 @@ export function jailerArguments(
     ...['--console', folder.serialLog],
     ...(spec.shape.accelerator === 'kvm' ? ['--kvm'] : []),
     ...['--rlimit', `NOFILE=${String(maxOpenFiles)}`],
+    ...(extras.smallPages === true ? ['--small-pages'] : []),
     '--file-capabilities',
     '--',
     config.qemu,

@@ -37,7 +37,11 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   restore(spec: MachineSpec, template: TemplateState, signal: AbortSignal): Promise<Machine> {
-    return this.#start('clone', spec, { memory: template.memory, stateFile: template.stateFile }, signal);
+    const { memory, stateFile } = template;
+    // The memory of a clone, private copies of a file's pages, has no huge pages anyhow: they would only be 2 MiB for
+    // 128 KiB of ACPI tables. An emulator has its translated code in them as well, and runs the faster for it.
+    const smallPages = spec.shape.accelerator === 'kvm';
+    return this.#start('clone', spec, { memory, stateFile, smallPages }, signal);
   }
 
   async adopt(process: ProcessIdentity, folder: VmFolder, signal: AbortSignal): Promise<Machine | undefined> {

@@ -1,7 +1,8 @@
 import { option } from './argument.ts';
 import { pciAddress, pciSlots } from './pci.ts';
 
-export const imageSlotCount = 8;
+/** Enough for most pods; each takes 0.3 MB of QEMU in every pod. Beyond it disks are added while the guest runs. */
+export const imageSlotCount = 4;
 
 export function slotSerial(slot: number): string {
   return `slot${String(slot)}`;
