@@ -60,6 +60,7 @@ describe('loading', () => {
       poolMax: 2,
       template: true,
       rehearse: true,
+      translationBytes: 64 * 1024 ** 2,
       qemuArguments: [],
     };
     expect([...config.vm.classes]).toEqual([['default', vmClass]]);

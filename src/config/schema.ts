@@ -12,6 +12,7 @@ import {
   setting,
   size,
   sizeAccepts,
+  translationBuffer,
   wholeMebibytes,
 } from './setting.ts';
 
@@ -45,6 +46,7 @@ const vmClass = z.strictObject({
   scratch: setting(size, sizeAccepts, '10GiB'),
   template: setting(z.boolean(), 'true or false', true),
   rehearse: setting(z.boolean(), 'true or false', true),
+  translation_buffer: setting(translationBuffer, 'a size in whole MiB, from "8MiB" to "2047MiB"', '64MiB'),
   qemu_arguments: setting(z.array(z.string().min(1)), 'a list of arguments', []),
 });
 

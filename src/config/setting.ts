@@ -46,6 +46,12 @@ export const sizeAccepts = 'a size above 0 with its unit, such as "512MiB" or "2
 /** Guest memory is handed out in these. */
 export const wholeMebibytes = size.refine((text) => (parseSize(text) ?? 0) % (1024 * 1024) === 0);
 
+/** QEMU takes no more than 2 GiB of translated code; with less than 8 MiB it does little but translate. */
+export const translationBuffer = wholeMebibytes.refine((text) => {
+  const mebibytes = (parseSize(text) ?? 0) / (1024 * 1024);
+  return mebibytes >= 8 && mebibytes < 2048;
+});
+
 export const duration = z.string().refine((text) => (parseDuration(text) ?? 0) > 0);
 export const durationAccepts = 'a duration above 0 with its unit, such as "500ms", "90s" or "10m"';
 

@@ -9,6 +9,8 @@ export interface MachineShape {
   readonly accelerator: Accelerator;
   readonly vcpus: number;
   readonly memoryBytes: number;
+  /** For code that an emulator has translated. */
+  readonly translationBytes: number;
   /** Size of an image file, and so of the disks that take one. */
   readonly slotBytes: number;
   readonly extraArguments: readonly string[];

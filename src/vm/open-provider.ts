@@ -153,6 +153,7 @@ async function bootUnderKvm<A extends GuestConnection>(
       accelerator: 'kvm' as const,
       vcpus: 1,
       memoryBytes: 256 * 1024 ** 2,
+      translationBytes: 64 * 1024 ** 2,
       slotBytes: 1024 ** 3,
       extraArguments: [],
       guest: guestImage,

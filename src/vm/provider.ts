@@ -304,6 +304,7 @@ export class QemuVmProvider<A extends GuestConnection> {
         accelerator: this.#options.accelerator,
         vcpus: vmClass.vcpus,
         memoryBytes: vmClass.memoryBytes,
+        translationBytes: vmClass.translationBytes,
         slotBytes: this.#options.imageBytes,
         extraArguments: vmClass.qemuArguments,
         guest: this.#options.guestImage,

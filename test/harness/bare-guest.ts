@@ -43,6 +43,7 @@ export async function startBareGuest(): Promise<BareGuest> {
     accelerator: 'tcg',
     vcpus: 1,
     memoryBytes,
+    translationBytes: 64 * 1024 ** 2,
     slotBytes: 8 * 1024 ** 3,
     extraArguments: [],
   });

@@ -13,6 +13,7 @@ const base: QemuConfig = {
   accelerator: 'tcg',
   vcpus: 1,
   memoryBytes: 2 * gibibyte,
+  translationBytes: 64 * 1024 ** 2,
   slotBytes: 20 * gibibyte,
   extraArguments: [],
 };
@@ -57,6 +58,8 @@ test.each([
   [{ memoryBytes: 1024 }, 'memory'],
   [{ memoryBytes: 100 * 1024 ** 2 + 1 }, 'memory'],
   [{ memoryBytes: Number.NaN }, 'memory'],
+  [{ translationBytes: 0 }, 'translation buffer'],
+  [{ translationBytes: 1.5 * 1024 ** 2 }, 'translation buffer'],
 ])('refuses %j', (wrong, what) => {
   expect(() => qemuArguments({ ...base, ...wrong })).toThrow(what);
 });

@@ -23,6 +23,7 @@ export interface QemuConfig {
   readonly accelerator: Accelerator;
   readonly vcpus: number;
   readonly memoryBytes: number;
+  readonly translationBytes: number;
   /** Options of the VM class that are handed to QEMU as they are, after ours. */
   /** Size of an image file. */
   readonly slotBytes: number;
@@ -34,7 +35,7 @@ export function qemuArguments(config: QemuConfig): string[] {
   const { mode, accelerator } = config;
   return [
     ...machineArguments(),
-    ...cpuArguments({ accelerator, vcpus: config.vcpus }),
+    ...cpuArguments({ accelerator, vcpus: config.vcpus, translationBytes: config.translationBytes }),
     ...memoryArguments({ source: mode === 'cold' ? 'anonymous' : mode, bytes: config.memoryBytes }),
     ...sandboxArguments(),
     ...monitorArguments(),

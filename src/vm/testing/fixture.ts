@@ -28,6 +28,7 @@ export const order: VmOrder = {
     accelerator: 'tcg',
     vcpus: 1,
     memoryBytes: 256 * mebibyte,
+    translationBytes: 64 * mebibyte,
     slotBytes: 1024 * mebibyte,
     extraArguments: [],
     guest: guestImage,
