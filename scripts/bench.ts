@@ -10,6 +10,7 @@ import { benchDaemon } from '../test/bench/daemon.ts';
 import { benchDensity } from '../test/bench/density.ts';
 import { benchPlot } from '../test/bench/plot.ts';
 import { benchPull } from '../test/bench/pull.ts';
+import { benchResting } from '../test/bench/resting.ts';
 import { benchStart } from '../test/bench/start.ts';
 import { benchStorm } from '../test/bench/storm.ts';
 import { inPrivateHost, isPrivateHost } from '../test/harness/private-host.ts';
@@ -47,6 +48,12 @@ interface DaemonOptions {
   readonly pods: number;
   readonly listed: number;
   readonly calls: number;
+  readonly json: string;
+}
+
+interface RestingOptions {
+  readonly pods: number;
+  readonly seconds: number;
   readonly json: string;
 }
 
@@ -123,6 +130,10 @@ async function density({ pods, idleSeconds, json }: DensityOptions): Promise<voi
   await interruptible((signal) => benchDensity({ pods, idleSeconds, jsonFile: json, say, signal }));
 }
 
+async function resting({ pods, seconds, json }: RestingOptions): Promise<void> {
+  await interruptible((signal) => benchResting({ pods, seconds, jsonFile: json, say, signal }));
+}
+
 const program = new Command('bench');
 program
   .command('compare')
@@ -179,4 +190,11 @@ program
   .option('--idle-seconds <number>', 'how long to look at them at rest', atLeastOne, 60)
   .option('--json <file>', 'where the figures go', join(results, 'density.json'))
   .action(density);
+program
+  .command('resting')
+  .description('what idle pods take of memory and processors, with rehearsed virtual machines and without')
+  .option('--pods <number>', 'pods, each with a sleeping container', atLeastOne, 20)
+  .option('--seconds <number>', 'how long to watch them', atLeastOne, 60)
+  .option('--json <file>', 'where the figures go', join(results, 'resting.json'))
+  .action(resting);
 await program.parseAsync();

@@ -6,6 +6,8 @@ import { Subject } from './subject.ts';
 export interface CrowdOptions {
   /** Virtual machines kept ready. */
   readonly pool: number;
+  /** More of the class's configuration. */
+  readonly vmClass?: Readonly<Record<string, unknown>>;
 }
 
 const endedAtOnce = 4;
@@ -24,9 +26,9 @@ export class Crowd implements AsyncDisposable {
     this.subject = new Subject('kelyfos', { cri, pid, scratch, rest: () => fullPools(cri) });
   }
 
-  static async start({ pool }: CrowdOptions): Promise<Crowd> {
+  static async start({ pool, vmClass = {} }: CrowdOptions): Promise<Crowd> {
     // What it writes when it serves pods in earnest.
-    const config = { log: { level: 'info' }, vm: { classes: { default: { pool } } } };
+    const config = { log: { level: 'info' }, vm: { classes: { default: { ...vmClass, pool } } } };
     return new Crowd(await TestNode.start({ accelerator: 'auto', network: { wide: true }, config }));
   }
 
