@@ -1,4 +1,5 @@
 import { TestNode } from '../harness/node.ts';
+import { copyEndedPod } from './ended-pods.ts';
 import { fullPools } from './full-pools.ts';
 import { type SeenPod, startSeenPod } from './seen-pod.ts';
 import { Subject } from './subject.ts';
@@ -32,20 +33,35 @@ export class Crowd implements AsyncDisposable {
     return new Crowd(await TestNode.start({ accelerator: 'auto', network: { wide: true }, config }));
   }
 
-  get size(): number {
-    return this.#pods.length;
-  }
-
   async add(): Promise<SeenPod> {
     const pod = await startSeenPod(this.subject, this.#node.image);
     this.#pods.push(pod);
     return pod;
   }
 
-  /** A pod that has ended and is not removed, as a kubelet leaves those of jobs for a while. */
-  async addEnded(): Promise<void> {
-    const pod = await this.add();
-    await this.subject.cri.call('StopPodSandbox', { pod_sandbox_id: pod.id });
+  /** Of the daemon that runs now. */
+  get daemonPid(): number {
+    return this.#node.daemon.pid;
+  }
+
+  /** Another daemon, with the pods that there are. */
+  async restart(): Promise<void> {
+    await this.#stop();
+    await this.#node.daemon.start();
+  }
+
+  /** Another daemon, which also knows pods that have ended and are not removed, as a kubelet leaves those of jobs for a while. */
+  async restartWithEnded(count: number): Promise<void> {
+    const { id } = await this.add();
+    await this.subject.cri.call('StopPodSandbox', { pod_sandbox_id: id });
+    await this.#stop();
+    await copyEndedPod(this.#node.daemon.root, id, count - 1);
+    await this.#node.daemon.start();
+  }
+
+  async #stop(): Promise<void> {
+    const how = await this.#node.daemon.stop();
+    if (how !== 'exit code 0') throw new Error(`the daemon ended with ${how}`);
   }
 
   async removeAll(): Promise<void> {

@@ -26,6 +26,8 @@ const pool = 2;
 /** Of the pods at the beginning and at the end; the very first meets cold code. */
 const ends = 10;
 const uncounted = 1;
+/** Of the pods in between. */
+const atOnce = 2;
 const listCalls = 100;
 const settling = { samples: 15, rangeMB: 20, intervalMs: 1_000, timeoutMs: 60_000 };
 /** More than `vm.memory_reserve`, below which pools are emptied and starts take longer for that alone. */
@@ -55,7 +57,7 @@ async function measure(crowd: Crowd, bench: DensityBench): Promise<void> {
   await subject.rest();
   const busyBefore = await busyPercent(settling.samples * 1_000);
   const before = await settledMemory(settling);
-  say(`${String(wanted)} pods, one after the other (before them the host is ${busyBefore.toFixed(0)} % busy)`);
+  say(`${String(wanted)} pods (before them the host is ${busyBefore.toFixed(0)} % busy)`);
   const pods = await fill(crowd, bench);
   const reached: Reached = {
     pods,
@@ -65,7 +67,7 @@ async function measure(crowd: Crowd, bench: DensityBench): Promise<void> {
   const after = await settledMemory(settling);
   say(`${String(pods.length)} pods at rest for ${String(idleSeconds)} s`);
   const busy = await busyPercent(idleSeconds * 1_000);
-  const daemonMB = await residentMB(subject.pid);
+  const daemonMB = await residentMB(crowd.daemonPid);
   const lists = await listTimes(socket, { names: ['ListPodSandbox', 'ListContainers'], calls: listCalls }, say, signal);
   const figures = {
     memoryMB: (before.availableMB - after.availableMB) / pods.length,
@@ -104,21 +106,35 @@ async function measure(crowd: Crowd, bench: DensityBench): Promise<void> {
   say(`written to ${jsonFile}`);
 }
 
-/** Pods until there are enough of them or memory runs out. */
+/** Pods until there are enough of them or memory runs out. Those in the middle are not looked at, and not waited for. */
 async function fill(crowd: Crowd, { pods, say, signal }: DensityBench): Promise<readonly SeenPod[]> {
+  const before = await availableMB();
   const started: SeenPod[] = [];
-  while (started.length < pods) {
-    signal.throwIfAborted();
-    const free = await availableMB();
-    if (free < floorMB) {
-      say(`${String(started.length)} pods: the host has ${free.toFixed(0)} MB left, that is all`);
-      break;
+  const alone = async (count: number): Promise<void> => {
+    for (let number = 0; number < count && (await availableMB()) > floorMB; number++) {
+      signal.throwIfAborted();
+      await crowd.subject.rest();
+      started.push(await crowd.add());
     }
-    await crowd.subject.rest();
-    started.push(await crowd.add());
-    if (started.length % 25 === 0) say(`  ${String(started.length)}, ${free.toFixed(0)} MB left`);
-  }
+  };
+  await alone(Math.min(pods, uncounted + ends));
+  // Includes the pool that is filled again, and so is rather too much.
+  const perPodMB = (before - (await availableMB())) / started.length;
+  let begun = started.length;
+  const middle = async (): Promise<void> => {
+    while (begun < pods - ends) {
+      signal.throwIfAborted();
+      const free = await availableMB();
+      if (free < floorMB + (ends + atOnce) * perPodMB) return;
+      begun += 1;
+      started.push(await crowd.add());
+      if (started.length % 25 === 0) say(`  ${String(started.length)}, ${free.toFixed(0)} MB left`);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, middle));
+  await alone(Math.min(ends, pods - started.length));
   if (started.length < uncounted + ends) throw new Error(`only ${String(started.length)} pods: too few to compare`);
+  if (started.length < pods) say(`${String(started.length)} pods: the host has no memory for more`);
   return started;
 }
 
