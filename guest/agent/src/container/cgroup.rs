@@ -181,6 +181,12 @@ impl Cgroup {
         found
     }
 
+    /// True if no process lives here or below.
+    pub fn is_empty(&self) -> bool {
+        let events = self.read("cgroup.events").unwrap_or_default();
+        value_of(&events, "populated") == Some(0)
+    }
+
     /// How often the kernel has killed a process here or below for want of memory.
     pub fn oom_kills(&self) -> u64 {
         self.read("memory.events")

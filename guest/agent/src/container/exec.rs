@@ -52,12 +52,12 @@ pub fn start(
     let request = first.start.clone().ok_or(ProcessError::Missing("start"))?;
     container.require_running()?;
     let stdio = request.stdio.unwrap_or_default();
-    let cgroup = container.make_exec_cgroup()?;
+    let cgroup = container.exec_cgroups.take(&container.cgroup)?;
     let launched = make_process(shared, &container, &request, &stdio, &cgroup);
     let (child, ends) = match launched {
         Ok(launched) => launched,
         Err(error) => {
-            container.release_exec_cgroup(cgroup);
+            container.exec_cgroups.discard(cgroup);
             return Err(error);
         }
     };
@@ -170,7 +170,7 @@ impl Session {
                 self.kill();
                 let _ = watch.await;
                 let _ = self.responses.send(Err(status)).await;
-                self.container.release_exec_cgroup(self.cgroup);
+                self.container.exec_cgroups.release(self.cgroup);
                 return;
             }
         };
@@ -234,7 +234,7 @@ impl Session {
                 ..ExecResponse::default()
             }))
             .await;
-        self.container.release_exec_cgroup(self.cgroup);
+        self.container.exec_cgroups.release(self.cgroup);
     }
 
     fn kill(&self) {

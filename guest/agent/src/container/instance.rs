@@ -13,15 +13,16 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI32, AtomicU64, Ordering},
+        atomic::{AtomicI32, Ordering},
     },
 };
 
 use tokio::sync::Notify;
 
 use super::{
-    cgroup::{Cgroup, CgroupError},
+    cgroup::Cgroup,
     error::ContainerError,
+    exec_cgroups::ExecCgroups,
     launcher::{LaunchError, Message, Messages},
     layer_meter::LayerMeter,
     output::OutputLog,
@@ -69,11 +70,9 @@ pub struct Container {
     starting: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     exited: Notify,
-    execs: AtomicU64,
+    pub exec_cgroups: ExecCgroups,
     /// Of the processes there are and of those that Exec will add.
     oom_score_adj: AtomicI32,
-    /// Cgroups of Execs that left processes behind.
-    lingering: Mutex<Vec<Cgroup>>,
 }
 
 /// The parts of a container that only `Container::new` puts together.
@@ -111,8 +110,7 @@ impl Container {
             starting: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             exited: Notify::new(),
-            execs: AtomicU64::new(0),
-            lingering: Mutex::default(),
+            exec_cgroups: ExecCgroups::default(),
         }
     }
 
@@ -281,19 +279,6 @@ impl Container {
     /// The root file system, for looking users up.
     pub fn open_root(&self) -> Result<File, ContainerError> {
         File::open(&self.root).map_err(|source| self.failed("open its root", source))
-    }
-
-    /// A cgroup for one Exec.
-    pub fn make_exec_cgroup(&self) -> Result<Cgroup, CgroupError> {
-        let number = self.execs.fetch_add(1, Ordering::Relaxed);
-        self.cgroup.create_child(&format!("exec-{number}"))
-    }
-
-    /// Removes it if it is empty, now or after a later Exec, at the latest with the container.
-    pub fn release_exec_cgroup(&self, cgroup: Cgroup) {
-        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
-        lingering.push(cgroup);
-        lingering.retain(|it| it.remove().is_err());
     }
 
     /// Moves output until both streams have ended, and keeps the end of the process.

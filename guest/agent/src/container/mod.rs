@@ -8,6 +8,7 @@ mod device_program;
 mod devices;
 mod error;
 mod exec;
+mod exec_cgroups;
 mod guest_path;
 mod instance;
 mod launcher;
