@@ -69,7 +69,7 @@ describe('pod networks', () => {
 
   test('clear away at the start what a crash left half written', async () => {
     const names = ['pods-sandbox1-eth0.json', 'pods-sandbox1-eth0.json.0123456789ab.tmp'];
-    for (const name of names) await writeFile(join(fake.cacheDir, name), '{');
+    for (const name of names) await writeFile(join(fake.cacheDir, name), '{}');
     await networks.start();
     expect(await readdir(fake.cacheDir)).toEqual(['pods-sandbox1-eth0.json']);
   });

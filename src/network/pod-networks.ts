@@ -131,8 +131,7 @@ export class CniPodNetworks {
         await this.#deleteAll(request.sandboxId);
       });
       try {
-        const result = await this.#chain.add(attachment, trace, signal);
-        const network = await this.#connect(request, result, trace);
+        const network = await this.#add(request, attachment, signal, trace);
         rollback.commit();
         return network;
       } catch (error) {
@@ -143,6 +142,28 @@ export class CniPodNetworks {
         throw error;
       }
     });
+  }
+
+  /** CNI ADD; the interface is joined while plugins that leave it alone still work. Both have ended when this does. */
+  async #add(
+    request: AttachRequest,
+    attachment: NewAttachment,
+    signal: AbortSignal,
+    trace: StepTrace,
+  ): Promise<AttachedNetwork> {
+    let connecting: Promise<AttachedNetwork> | undefined;
+    try {
+      const result = await this.#chain.add(attachment, trace, signal, (settled) => {
+        connecting = this.#connect(request, settled, trace);
+        // Awaited below, but ADD may fail first.
+        connecting.catch(() => undefined);
+      });
+      connecting ??= this.#connect(request, result, trace);
+      return await connecting;
+    } catch (error) {
+      await connecting?.catch(() => undefined);
+      throw error;
+    }
   }
 
   /** CNI DEL with what ADD used. Idempotent; fine when the namespace or the result is gone. */
@@ -197,7 +218,7 @@ export class CniPodNetworks {
   async #connect(request: AttachRequest, result: CniResult, trace: StepTrace): Promise<AttachedNetwork> {
     return trace.step('network join', async (parts) => {
       const [network] = await Promise.all([
-        parts.step('read interfaces', () => readNamespace(request.netns)),
+        parts.step('read interfaces', () => readNamespace(request.netns, addressesOf(result))),
         parts.step('join tap', () => joinTap(request.netns, POD_INTERFACE)),
       ]);
       const joined = network.interfaces.find((each) => each.name === POD_INTERFACE);

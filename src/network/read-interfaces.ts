@@ -75,19 +75,27 @@ type Route = z.infer<typeof routeSchema>;
  * What the plugins of a chain left in the namespace, whatever their results say: interfaces with
  * addresses, main routing tables, permanent neighbours. Left out is what a stack finds by itself, the
  * guest's as well as this one: IPv6 link-local addresses, and what router advertisements brought.
+ *
+ * `expected`: addresses that are likely to be there, which only saves time.
  */
-export async function readNamespace(netns: string): Promise<NamespaceNetwork> {
+export async function readNamespace(netns: string, expected: readonly string[]): Promise<NamespaceNetwork> {
   // One process answers one family of routes; each line of the batch prints one JSON document.
-  const [batch, routes6] = await Promise.all([
-    runBatch('ip', ['address show', 'route show table main', 'neighbour show nud permanent'], netns),
-    runHostTool(['ip', '-json', '-6', 'route', 'show', 'table', 'main'], { netns }),
-  ]);
-  const [links = '[]', routes4 = '[]', neighbours = '[]'] = batch.split('\n');
+  const batch = runBatch('ip', ['address show', 'route show table main', 'neighbour show nud permanent'], netns);
+  const ofIpv6 = (): Promise<string> => runHostTool(['ip', '-json', '-6', 'route', 'show', 'table', 'main'], { netns });
+  const [text, early] = await Promise.all([batch, expected.some(isIpv6) ? ofIpv6() : undefined]);
+  const [links = '[]', routes4 = '[]', neighbours = '[]'] = text.split('\n');
   try {
-    return describeNamespace({ links, routes4, routes6, neighbours });
+    const network = describeNamespace({ links, routes4, routes6: early ?? '[]', neighbours });
+    // Without an address of its family no interface has a use for a route.
+    if (early !== undefined || !network.interfaces.some(({ addresses }) => addresses.some(isIpv6))) return network;
+    return describeNamespace({ links, routes4, routes6: await ofIpv6(), neighbours });
   } catch (error) {
     throw wrap(error, `read the interfaces in ${netns}`);
   }
+}
+
+function isIpv6(address: string): boolean {
+  return address.includes(':');
 }
 
 /** The four JSON documents of `ip`, made into what a guest is given. */

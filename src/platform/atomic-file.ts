@@ -4,16 +4,25 @@ import { dirname, join } from 'node:path';
 
 const unfinished = /\.[0-9a-f]{12}\.tmp$/;
 
+export interface AtomicWrite {
+  /** False: only a crash of the daemon is survived, and not one of the host, after which the file may be damaged. */
+  readonly durable?: boolean;
+}
+
 /**
- * Replaces a file so that a reader, or the next start after a crash, sees the old or the new content
- * and never a part. `mode` is that of the new file (default 0600).
+ * Replaces a file, which is root's alone, so that a reader, or the next start after a crash, sees the old
+ * or the new content and never a part.
  */
-export async function writeFileAtomic(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
+export async function writeFileAtomic(
+  path: string,
+  content: string | Uint8Array,
+  { durable = true }: AtomicWrite = {},
+): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
-  const file = await open(temporary, 'wx', mode);
+  const file = await open(temporary, 'wx', 0o600);
   try {
     await file.writeFile(content);
-    await file.sync();
+    if (durable) await file.sync();
   } catch (error) {
     await file.close();
     await unlink(temporary);
@@ -21,7 +30,11 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
   }
   await file.close();
   await rename(temporary, path);
-  const folder = await open(dirname(path), 'r');
+  if (durable) await syncFolder(dirname(path));
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
   try {
     await folder.sync();
   } finally {

@@ -107,7 +107,9 @@ export class VmFolder {
   }
 
   async writeRecord(record: VmRecord): Promise<void> {
-    await writeFileAtomic(this.#recordFile, `${JSON.stringify(vmRecord.parse(record), undefined, 2)}\n`);
+    // When the host crashes the VM is gone as well; a damaged record does not keep its remains from being removed.
+    const text = `${JSON.stringify(vmRecord.parse(record), undefined, 2)}\n`;
+    await writeFileAtomic(this.#recordFile, text, { durable: false });
   }
 
   /** The record, or undefined when there is none. A damaged one is an error that names the file. */

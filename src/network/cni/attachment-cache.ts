@@ -43,7 +43,8 @@ const recordSchema = z.object({
 
 /**
  * One file per attachment, written before the first plugin runs (a crash in the middle of ADD then
- * still leads to DEL), after each plugin, and removed after DEL.
+ * still leads to DEL), after each plugin, and removed after DEL. They need not survive the host, as the
+ * namespaces do not either; what is left of addresses is then given back without them.
  */
 export class AttachmentCache {
   readonly #directory: string;
@@ -52,10 +53,14 @@ export class AttachmentCache {
     this.#directory = directory;
   }
 
-  /** Clears away what a crash left half written. To be called while nobody writes. */
+  /** Clears away what a crash of the daemon or of the host left half written. To be called while nobody writes. */
   async tidy(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     await removeUnfinishedFiles(this.#directory);
+    for (const name of await readdir(this.#directory)) {
+      const path = join(this.#directory, name);
+      if (!isJson(await readFile(path, 'utf8'))) await unlink(path);
+    }
   }
 
   async write(attachment: Attachment): Promise<void> {
@@ -63,6 +68,7 @@ export class AttachmentCache {
     await writeFileAtomic(
       this.#path(attachment),
       JSON.stringify({ version, ...attachment } satisfies z.input<typeof recordSchema>),
+      { durable: false },
     );
   }
 
@@ -93,5 +99,14 @@ export class AttachmentCache {
 
   #path({ configuration, sandboxId }: Attachment): string {
     return join(this.#directory, `${configuration.name}-${sandboxId}-${POD_INTERFACE}.json`);
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { mkdir, readdir } from 'node:fs/promises';
+import { existsSync, writeFileSync } from 'node:fs';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { FakePlugins } from '../testing/fake-plugins.ts';
 import { expectGolden } from '../testing/golden.ts';
 import { AttachmentCache } from './attachment-cache.ts';
@@ -10,6 +12,10 @@ import type { CniVersion } from './version.ts';
 
 const trace: StepTrace = { step: (_name, work) => work(trace) };
 const never = new AbortController().signal;
+const ignored = (): void => undefined;
+/** In a plugin: waits for a file that something beside it makes. */
+const waits = (file: string): string =>
+  `n=0; until [ -e "$root/${file}" ]; do n=$((n+1)); [ $n -lt 200 ] || exit 1; sleep 0.05; done`;
 
 const results: Record<string, Record<string, unknown>> = {
   one: {
@@ -65,7 +71,7 @@ describe('a chain of plugins', () => {
   }
 
   test('hands each plugin its configuration, its capabilities and the result before', async () => {
-    await chain.add(attachment(), trace, never);
+    await chain.add(attachment(), trace, never, ignored);
     const [record] = await cache.find('sandbox1');
     await chain.delete(record!);
     expectGolden(new URL('./golden/chain-1.0.0.txt', import.meta.url), await stdins());
@@ -81,7 +87,7 @@ describe('a chain of plugins', () => {
   });
 
   test('translates results for a network of an older version, and DEL has no result before 0.4.0', async () => {
-    await chain.add(attachment('0.3.1'), trace, never);
+    await chain.add(attachment('0.3.1'), trace, never, ignored);
     const [record] = await cache.find('sandbox1');
     await chain.delete(record!);
     expectGolden(new URL('./golden/chain-0.3.1.txt', import.meta.url), await stdins());
@@ -89,7 +95,7 @@ describe('a chain of plugins', () => {
 
   test('records the attachment before the first plugin runs and forgets it after DEL', async () => {
     await fake.behaves('one', 'ADD', 'ls "$root/results" > "$root/seen"');
-    await chain.add(attachment(), trace, never);
+    await chain.add(attachment(), trace, never, ignored);
     expect(await readdir(fake.cacheDir)).toEqual(['pods-sandbox1-eth0.json']);
     const [record] = await cache.find('sandbox1');
     expect(record).toMatchObject({ complete: true, result: results['three'] });
@@ -103,7 +109,7 @@ describe('a chain of plugins', () => {
     ['three', results['two']],
   ])('leaves what DEL needs when ADD of plugin %s fails', async (broken, previous) => {
     await fake.fails(broken, 'ADD');
-    await expect(chain.add(attachment(), trace, never)).rejects.toThrow(
+    await expect(chain.add(attachment(), trace, never, ignored)).rejects.toThrow(
       `CNI plugin ${broken} (ADD): ${broken} is broken (code 100)`,
     );
     await fake.takeOrder();
@@ -117,7 +123,7 @@ describe('a chain of plugins', () => {
   });
 
   test('stops DEL at the first failure and can be asked again', async () => {
-    await chain.add(attachment(), trace, never);
+    await chain.add(attachment(), trace, never, ignored);
     const [record] = await cache.find('sandbox1');
     await fake.takeOrder();
     await fake.fails('two', 'DEL');
@@ -130,7 +136,7 @@ describe('a chain of plugins', () => {
   });
 
   test('says so when the namespace is gone or is only an empty file', async () => {
-    await chain.add(attachment(), trace, never);
+    await chain.add(attachment(), trace, never, ignored);
     const [record] = await cache.find('sandbox1');
     await fake.takeOrder();
     await chain.delete({ ...record!, netns: '/run/netns/no-such-namespace' });
@@ -140,9 +146,80 @@ describe('a chain of plugins', () => {
 
   test('refuses output that is no result', async () => {
     await fake.returns('two', ['nonsense']);
-    await expect(chain.add(attachment(), trace, never)).rejects.toThrow(
+    await expect(chain.add(attachment(), trace, never, ignored)).rejects.toThrow(
       'CNI plugin two (ADD): the CNI result is not a JSON object',
     );
+  });
+
+  describe('with a portmap plugin at its end', () => {
+    const ports = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp', hostIP: '' }] };
+
+    function portmapped(capabilityArgs: NewAttachment['capabilityArgs']): NewAttachment {
+      const plugins = [{ type: 'one' }, { type: 'portmap', capabilities: { portMappings: true } }];
+      return { ...attachment(), configuration: { name: 'pods', cniVersion: '1.0.0', plugins }, capabilityArgs };
+    }
+
+    beforeEach(async () => {
+      await fake.install('portmap');
+      await fake.returns('portmap', results['one']);
+    });
+
+    test('tells that the interface is settled while portmap still works', async () => {
+      await fake.behaves('portmap', 'ADD', waits('settled'));
+      const settled: unknown[] = [];
+      await chain.add(portmapped({}), trace, never, ({ content }) => {
+        settled.push(content);
+        writeFileSync(join(fake.root, 'settled'), '');
+      });
+      expect(settled).toEqual([results['one']]);
+    });
+
+    test('is told only at the end of a chain whose last plugin is another', async () => {
+      const order: string[] = [];
+      await fake.behaves('three', 'ADD', 'touch "$root/three-ran"');
+      await chain.add(attachment(), trace, never, () => {
+        order.push(existsSync(join(fake.root, 'three-ran')) ? 'after' : 'before');
+      });
+      expect(order).toEqual(['after']);
+    });
+
+    test('lets portmap look for rules of a pod without ports beside the other plugins', async () => {
+      await chain.add(portmapped({}), trace, never, ignored);
+      await fake.behaves('portmap', 'DEL', waits('deleted'));
+      await fake.behaves('one', 'DEL', 'touch "$root/deleted"');
+      const [record] = await cache.find('sandbox1');
+      await chain.delete(record!);
+      expect(await cache.find('sandbox1')).toEqual([]);
+    });
+
+    test('keeps the record when portmap fails, though there are no ports', async () => {
+      await chain.add(portmapped({}), trace, never, ignored);
+      await fake.fails('portmap', 'DEL');
+      const [record] = await cache.find('sandbox1');
+      await expect(chain.delete(record!)).rejects.toThrow('CNI plugin portmap (DEL)');
+      expect(await cache.find('sandbox1')).toHaveLength(1);
+    });
+
+    test.each([
+      ['a pod with ports', ports, true],
+      ['an ADD that did not end', {}, false],
+    ])('removes the rules of %s before the address is given back', async (_name, capabilityArgs, complete) => {
+      if (!complete) await fake.fails('portmap', 'ADD');
+      await chain.add(portmapped(capabilityArgs), trace, never, ignored).catch((error: unknown) => {
+        if (complete) throw error;
+      });
+      await fake.takeOrder();
+      const [record] = await cache.find('sandbox1');
+      await chain.delete(record!);
+      expect(await fake.takeOrder()).toEqual(['DEL portmap', 'DEL one']);
+    });
+  });
+
+  test('forgets records that a crash of the host has damaged', async () => {
+    await chain.add(attachment(), trace, never, ignored);
+    await writeFile(join(fake.cacheDir, 'pods-sandbox2-eth0.json'), '');
+    await cache.tidy();
+    expect(await readdir(fake.cacheDir)).toEqual(['pods-sandbox1-eth0.json']);
   });
 
   describe('readiness', () => {

@@ -21,6 +21,12 @@ export type NewAttachment = Omit<Attachment, 'result' | 'complete'>;
 /** From linux/magic.h: the file system of /proc/PID/ns and of what is bound from there. */
 const NSFS_MAGIC = 0x6e736673;
 
+/**
+ * The plugin of the reference set that sees to host ports. It works on the host's packet filter and
+ * hands the result on as it is: what is known before it has run stays so.
+ */
+const PORTMAP = 'portmap';
+
 /** A plugin that cannot say whether it is ready is not. */
 const STATUS_TIMEOUT_MS = 10_000;
 
@@ -34,9 +40,18 @@ export class PluginChain {
     this.#cache = cache;
   }
 
-  /** ADD of each plugin in order, each with the result of the one before. After a failure the caller must `delete`. */
-  async add(attachment: NewAttachment, trace: StepTrace, signal: AbortSignal): Promise<CniResult> {
+  /**
+   * ADD of each plugin in order, each with the result of the one before. `settled` is called as soon as
+   * no plugin will change the pod's interface any more. After a failure the caller must `delete`.
+   */
+  async add(
+    attachment: NewAttachment,
+    trace: StepTrace,
+    signal: AbortSignal,
+    settled: (result: CniResult) => void,
+  ): Promise<CniResult> {
     const { configuration } = attachment;
+    const last = configuration.plugins.findLastIndex(({ type }) => type !== PORTMAP);
     let result: CniResult | undefined;
     await this.#cache.write({ ...attachment, complete: false });
     for (const [index, plugin] of configuration.plugins.entries()) {
@@ -54,6 +69,7 @@ export class PluginChain {
       } catch (error) {
         throw wrap(error, `CNI plugin ${plugin.type} (ADD)`);
       }
+      if (index === last) settled(result);
       const complete = index === configuration.plugins.length - 1;
       await this.#cache.write({ ...attachment, result: result.content, complete });
     }
@@ -63,7 +79,9 @@ export class PluginChain {
 
   /**
    * DEL of each plugin in reverse. Stops at the first failure, and leaves the record for the next try:
-   * an address must not be given back while a later plugin's rules still point to it.
+   * an address must not be given back while a later plugin's rules still point to it. A portmap plugin
+   * that was given no ports has no such rules; looking for them takes it as long as the others take
+   * together, so it does that beside them.
    */
   async delete(attachment: Attachment): Promise<void> {
     const { configuration, result } = attachment;
@@ -74,9 +92,16 @@ export class PluginChain {
         : undefined;
     // The specification's way to say that the namespace is gone: plugins then free what they hold elsewhere.
     const netns = (await isNamespace(attachment.netns)) ? attachment.netns : '';
-    for (const plugin of configuration.plugins.toReversed()) {
-      await this.#runner.run('DEL', plugin.type, stdin(attachment, plugin, previous), environment(attachment, netns));
-    }
+    const run = (plugin: PluginConfiguration): Promise<unknown> =>
+      this.#runner.run('DEL', plugin.type, stdin(attachment, plugin, previous), environment(attachment, netns));
+    const [beside, inOrder] = partition(configuration.plugins, (plugin) => hasNoPorts(attachment, plugin));
+    const parts = await Promise.allSettled([
+      ...beside.map(run),
+      (async () => {
+        for (const plugin of inOrder.toReversed()) await run(plugin);
+      })(),
+    ]);
+    for (const part of parts) if (part.status === 'rejected') throw part.reason;
     await this.#cache.remove(attachment);
   }
 
@@ -108,6 +133,15 @@ export class PluginChain {
       throw error;
     }
   }
+}
+
+/** True for a portmap plugin that ADD gave no ports to. Of an incomplete record nobody knows. */
+function hasNoPorts({ complete, capabilityArgs }: Attachment, { type }: PluginConfiguration): boolean {
+  return complete && type === PORTMAP && !('portMappings' in capabilityArgs);
+}
+
+function partition<T>(all: readonly T[], belongs: (one: T) => boolean): [yes: T[], no: T[]] {
+  return [all.filter(belongs), all.filter((one) => !belongs(one))];
 }
 
 /** The plugin's own keys with name and version of the network, which override. */
