@@ -121,10 +121,12 @@ node=$checkout/node_modules/.bin/node
 # ---------------------------------------------------------------- agent, jailer, unpacker
 target=$(sed -n 's/^target = "\(.*\)"$/\1/p' .cargo/config.toml)
 built=${CARGO_TARGET_DIR:-$checkout/target}/$target/release
-[ -x "$built/kelyfos-unpacker" ] || say 'building agent, jailer and unpacker (a few minutes)'
+[ -x "$built/kelyfos-rehearsal" ] || say 'building agent, jailer, rehearsal and unpacker (a few minutes)'
 # Cargo knows best what is stale, and answers in a blink when nothing is.
 quietly cargo build --release --locked --workspace --bins || die 'cargo build failed'
-for program in kelyfos-agent kelyfos-jailer kelyfos-unpacker; do ln -sfn "$built/$program" "libexec/$program"; done
+for program in kelyfos-agent kelyfos-jailer kelyfos-rehearsal kelyfos-unpacker; do
+  ln -sfn "$built/$program" "libexec/$program"
+done
 
 # ---------------------------------------------------------------- mkfs.erofs
 scripts/build-erofs-utils >"$scratch/erofs" 9>&- || die 'building erofs-utils failed'

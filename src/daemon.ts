@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { GuestAgent } from './agent/guest-agent.ts';
 import type { RunningDaemon } from './cli/daemon-command.ts';
 import type { Config } from './config/config.ts';
+import { installDir } from './config/install-dir.ts';
 import type { LoadedConfig } from './config/load.ts';
 import { CriClient } from './cri/client.ts';
 import type { HostRuntime as HostRuntimePort } from './cri/mixed/host-runtime.ts';
@@ -13,7 +14,7 @@ import { type StreamingDomain, StreamingServer } from './cri/streaming/server.ts
 import { guestLink } from './guest-link.ts';
 import { HostRuntime } from './host/host-runtime.ts';
 import { RegistryImages } from './image/images.ts';
-import { ensureRehearsalImage, rehearsalProgram } from './image/rehearsal-image.ts';
+import { makeRehearsalImage, rehearsalProgram } from './image/rehearsal-image.ts';
 import { NetworkNamespaces } from './network/network-namespaces.ts';
 import { CniPodNetworks } from './network/pod-networks.ts';
 import { isFile, isFolder } from './platform/file-kind.ts';
@@ -160,7 +161,12 @@ async function openVms(
 ): Promise<OpenProvider<GuestAgent>> {
   const image = { path: join(config.root, 'rehearsal.erofs'), program: rehearsalProgram };
   const { mkfsErofs, maxUnpackedBytes } = config.images;
-  await ensureRehearsalImage({ path: image.path, mkfsErofs, bytes: maxUnpackedBytes });
+  await makeRehearsalImage({
+    path: image.path,
+    program: join(installDir, 'libexec', 'kelyfos-rehearsal'),
+    mkfsErofs,
+    bytes: maxUnpackedBytes,
+  });
   return openProvider({
     root: config.root,
     state: config.state,

@@ -1,23 +1,28 @@
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
-import { execa } from 'execa';
-import { rehearsalExecutable } from './rehearsal-image.ts';
+import { makeRehearsalImage } from './rehearsal-image.ts';
 
-test('the rehearsal program runs: it writes its line, and waits when told to', async () => {
+const mebibyte = 1024 ** 2;
+
+test('the image has the size of every image, and one of an earlier version is replaced', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'kelyfos-rehearsal-'));
   try {
-    const program = join(folder, 'rehearse');
-    await writeFile(program, rehearsalExecutable());
-    await chmod(program, 0o755);
-    expect(await execa(program)).toMatchObject({ stdout: 'rehearsal', exitCode: 0 });
-    const waits = execa(program, ['wait'], { reject: false, stripFinalNewline: false });
-    for await (const line of waits) {
-      expect(line).toBe('rehearsal');
-      waits.kill('SIGTERM');
-    }
-    expect(await waits).toMatchObject({ signal: 'SIGTERM' });
+    const options = {
+      path: join(folder, 'rehearsal.erofs'),
+      program: process.execPath,
+      mkfsErofs: join(import.meta.dirname, '../../libexec/mkfs.erofs'),
+      bytes: 512 * mebibyte,
+    };
+    await makeRehearsalImage(options);
+    const first = await stat(options.path);
+    expect(first.size).toBe(options.bytes);
+    await makeRehearsalImage(options);
+    expect((await stat(options.path)).ino).not.toBe(first.ino);
+    await expect(makeRehearsalImage({ ...options, program: join(folder, 'none') })).rejects.toThrow(
+      `make the rehearsal image ${options.path}`,
+    );
   } finally {
     await rm(folder, { recursive: true });
   }

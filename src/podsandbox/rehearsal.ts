@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { CreateContainerRequestSchema } from '../agent/gen/agent/v1/agent_pb.js';
+import { Channel, type CreateContainerRequestSchema } from '../agent/gen/agent/v1/agent_pb.js';
+import { AppError } from '../platform/errors.ts';
 import { silentLog } from '../platform/log.ts';
 import { AckQueue } from './ack-queue.ts';
 import { imageKey } from './container-disks.ts';
@@ -17,7 +18,7 @@ export type IdleVm = Pick<Vm, 'agent' | 'attachDisk' | 'detachDisk' | 'shareTag'
 
 export interface RehearsalImage {
   readonly path: string;
-  /** Writes a line, then exits, or with an argument waits. */
+  /** Does what programs do when they start and writes a line; then it waits if told to by the argument `wait`. */
   readonly program: string;
 }
 
@@ -44,30 +45,63 @@ export async function rehearse(vm: IdleVm, image: RehearsalImage, signal: AbortS
   try {
     await vm.agent.createContainer(spec(id, disk, image.program), signal);
     await vm.agent.startContainer(id, signal);
-    await execSync(
-      vm.agent,
-      { containerId: id, command: [image.program], timeoutSeconds: 0, log: silentLog() },
-      signal,
-    );
-    // Together: when the rehearsal is called off, both fail, and neither may do so unheard.
-    await Promise.all([drain(vm, id, signal), vm.agent.signalContainer(id, sigkill, true, signal)]);
+    const output = new Output();
+    // Together: when the rehearsal is called off, all fail, and none may do so unheard.
+    await Promise.all([output.read(vm, id, signal), perform(vm, id, image.program, output.begun, signal)]);
     await vm.agent.removeContainer(id, signal);
   } finally {
     await vm.detachDisk(disk);
   }
 }
 
-/** Reads the container's output to its exit, as the output pump does. */
-async function drain(vm: IdleVm, id: string, signal: AbortSignal): Promise<void> {
-  const acks = new AckQueue(id, 0n);
-  try {
-    for await (const { sequence, exit } of vm.agent.output(acks, signal)) {
-      acks.push(sequence);
-      if (exit !== undefined) return;
-    }
-  } finally {
-    acks.end();
+/** What is done with a container that runs. Its program has then done its part as well. */
+async function perform(
+  vm: IdleVm,
+  containerId: string,
+  program: string,
+  begun: Promise<undefined>,
+  signal: AbortSignal,
+): Promise<void> {
+  await begun;
+  const command = [program, 'child'];
+  const { exitCode, stderr } = await execSync(
+    vm.agent,
+    { containerId, command, timeoutSeconds: 0, log: silentLog() },
+    signal,
+  );
+  if (exitCode !== 0)
+    throw new AppError('internal', `rehearsal: ${command.join(' ')} ended with ${String(exitCode)}: ${text(stderr)}`);
+  await vm.agent.signalContainer(containerId, sigkill, true, signal);
+}
+
+/** The container's output, read to its exit, as the output pump does. */
+class Output {
+  readonly #begun = Promise.withResolvers<undefined>();
+  readonly #errors: Uint8Array[] = [];
+
+  /** Fails when the program ends without a line. */
+  get begun(): Promise<undefined> {
+    return this.#begun.promise;
   }
+
+  async read(vm: IdleVm, id: string, signal: AbortSignal): Promise<void> {
+    const acks = new AckQueue(id, 0n);
+    try {
+      for await (const { sequence, exit, channel, data } of vm.agent.output(acks, signal)) {
+        acks.push(sequence);
+        if (channel === Channel.STDERR) this.#errors.push(data);
+        else if (data.length > 0) this.#begun.resolve(undefined);
+        if (exit !== undefined) break;
+      }
+    } finally {
+      acks.end();
+      this.#begun.reject(new AppError('internal', `rehearsal: the program has ended: ${text(...this.#errors)}`));
+    }
+  }
+}
+
+function text(...parts: readonly Uint8Array[]): string {
+  return Buffer.concat(parts).toString('utf8').trim();
 }
 
 const sandbox: SandboxConfig = {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { GuestAgent } from '../../src/agent/guest-agent.ts';
 import { installDir } from '../../src/config/install-dir.ts';
 import { guestLink } from '../../src/guest-link.ts';
-import { ensureRehearsalImage, rehearsalProgram } from '../../src/image/rehearsal-image.ts';
+import { makeRehearsalImage, rehearsalProgram } from '../../src/image/rehearsal-image.ts';
 import { NetworkNamespaces } from '../../src/network/network-namespaces.ts';
 import { silentLog, type Log } from '../../src/platform/log.ts';
 import type { RehearsalImage } from '../../src/podsandbox/rehearsal.ts';
@@ -47,8 +47,9 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
   const [state, root] = [join(folder, 's'), join(folder, 'r')];
   for (const path of [state, root]) await mkdir(path, { recursive: true, mode: 0o711 });
   const image = { path: join(root, 'rehearsal.erofs'), program: rehearsalProgram };
-  await ensureRehearsalImage({
+  await makeRehearsalImage({
     path: image.path,
+    program: join(installDir, 'libexec', 'kelyfos-rehearsal'),
     mkfsErofs: join(installDir, 'libexec', 'mkfs.erofs'),
     bytes: imageBytes,
   });
