@@ -86,5 +86,6 @@ test('a host that is short of memory has none for pools, and pods start all the 
   expect(await burst(1)).toEqual(['clone']);
   expect(await poolOf('default')).toMatchObject({ idle: 0, size: 0, hits: 0, misses: 1 });
   const { text } = await kelyfos(node.daemon.socket, ['pool']);
-  expect(text).toMatch(/^memory is short, pools shrink: \d+ MiB available, 1048576000 MiB wanted$/m);
+  // From the second look on a quarter more is wanted: what ends a shortage is more than what begins it.
+  expect(text).toMatch(/^memory is short, pools shrink: \d+ MiB available, (1048576000|1310720000) MiB wanted$/m);
 });
