@@ -5,7 +5,10 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -90,9 +93,10 @@ async fn forward(
     // A connection may be an interactive one, whose bytes should not wait for each other.
     let _ = socket.set_nodelay(true);
     let (from_pod, to_pod) = socket.split();
+    let reset = AtomicBool::new(false);
     let both = async {
-        let up = send_to_pod(Incoming(requests), first, to_pod);
-        let down = receive_from_pod(from_pod, &responses);
+        let up = send_to_pod(Incoming(requests), first, to_pod, &reset);
+        let down = receive_from_pod(from_pod, &responses, &reset);
         tokio::try_join!(up, down).map(drop)
     };
     let outcome = tokio::select! {
@@ -130,11 +134,14 @@ async fn send_to_pod(
     mut requests: impl Messages,
     first: PortForwardRequest,
     mut socket: impl AsyncWrite + Unpin,
+    was_reset: &AtomicBool,
 ) -> Result<(), Broken> {
     let mut request = Some(first);
     while let Some(PortForwardRequest { data, eof, .. }) = request {
-        // A pod's end that reads no more may still have something to say; if not, reading will tell.
-        if socket.write_all(&data).await.is_err() {
+        // A pod's end that reads no more may still have something to say. The kernel tells of a reset
+        // only once: who reads then finds an end that looks as if it were meant.
+        if let Err(error) = socket.write_all(&data).await {
+            was_reset.store(error.kind() == io::ErrorKind::ConnectionReset, Ordering::Relaxed);
             return Ok(());
         }
         if eof {
@@ -146,7 +153,11 @@ async fn send_to_pod(
     Ok(())
 }
 
-async fn receive_from_pod(mut socket: impl AsyncRead + Unpin, responses: &Responses) -> Result<(), Broken> {
+async fn receive_from_pod(
+    mut socket: impl AsyncRead + Unpin,
+    responses: &Responses,
+    was_reset: &AtomicBool,
+) -> Result<(), Broken> {
     let send = |response| async { responses.send(Ok(response)).await.map_err(|_| Broken::Client) };
     send(PortForwardResponse {
         connected: true,
@@ -160,6 +171,9 @@ async fn receive_from_pod(mut socket: impl AsyncRead + Unpin, responses: &Respon
         buffer.reserve(MAX_DATA_BYTES);
         let mut limited = (&mut socket).take(MAX_DATA_BYTES as u64);
         let count = limited.read_buf(&mut buffer).await.map_err(|_| Broken::Pod)?;
+        if count == 0 && was_reset.load(Ordering::Relaxed) {
+            return Err(Broken::Pod);
+        }
         permit.send(Ok(PortForwardResponse {
             data: buffer.split().freeze(),
             eof: count == 0,
@@ -179,6 +193,8 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
+
+    static NEVER: AtomicBool = AtomicBool::new(false);
 
     /// What the client says, and then: its end, or that it was cut off.
     struct Script(VecDeque<PortForwardRequest>, bool);
@@ -208,7 +224,7 @@ mod tests {
             let (mut from_client, _answers) = tokio::io::split(pod);
             let (_, to_pod) = tokio::io::split(socket);
             let script = Script(script.into(), !eof);
-            assert!(send_to_pod(script, says(b"a", false), to_pod).await.is_ok());
+            assert!(send_to_pod(script, says(b"a", false), to_pod, &NEVER).await.is_ok());
             let mut received = Vec::new();
             from_client.read_to_end(&mut received).await.unwrap();
             assert_eq!(received, b"ab");
@@ -218,8 +234,25 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_is_cut_off_is_no_end_of_file() {
         let (_pod, socket) = duplex(16);
-        let outcome = send_to_pod(Script(VecDeque::new(), false), says(b"a", false), socket).await;
+        let outcome = send_to_pod(Script(VecDeque::new(), false), says(b"a", false), socket, &NEVER).await;
         assert!(matches!(outcome, Err(Broken::Client)));
+    }
+
+    /// Whichever direction the kernel tells of it.
+    #[tokio::test]
+    async fn a_reset_that_writing_meets_is_no_end_of_file() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        set_socket_linger(&far, Some(Duration::ZERO)).unwrap();
+        drop(far);
+        let reset = AtomicBool::new(false);
+        let (from_pod, to_pod) = near.split();
+        let script = Script([says(b"b", false), says(b"c", false)].into(), true);
+        assert!(send_to_pod(script, says(b"a", false), to_pod, &reset).await.is_ok());
+        let (sender, _receiver) = mpsc::channel(QUEUED_RESPONSES);
+        let outcome = receive_from_pod(from_pod, &sender, &reset).await;
+        assert!(matches!(outcome, Err(Broken::Pod)));
     }
 
     #[tokio::test]
@@ -229,7 +262,7 @@ mod tests {
         pod.write_all(&data).await.unwrap();
         drop(pod);
         let (sender, mut receiver) = mpsc::channel(QUEUED_RESPONSES);
-        let sending = tokio::spawn(async move { receive_from_pod(socket, &sender).await.is_ok() });
+        let sending = tokio::spawn(async move { receive_from_pod(socket, &sender, &NEVER).await.is_ok() });
         assert!(receiver.recv().await.unwrap().unwrap().connected);
         let mut received = Vec::new();
         loop {
@@ -249,7 +282,7 @@ mod tests {
         let (mut pod, socket) = duplex(1 << 20);
         pod.write_all(&vec![0; 1 << 20]).await.unwrap();
         let (sender, receiver) = mpsc::channel(QUEUED_RESPONSES);
-        let sending = tokio::spawn(async move { receive_from_pod(socket, &sender).await });
+        let sending = tokio::spawn(async move { receive_from_pod(socket, &sender, &NEVER).await });
         tokio::task::yield_now().await;
         assert_eq!(receiver.len(), QUEUED_RESPONSES);
         drop(receiver);
