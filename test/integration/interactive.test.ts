@@ -461,7 +461,7 @@ describe('port-forward', () => {
     await start('servers', [
       'sh',
       '-c',
-      `${serve('127.0.0.1', echo, 'cat')} ${serve('127.0.0.1', sum, 'sha256sum')} ${serve('::1', sixth, 'cat')} ${serve('127.0.0.1', rude, 'usleep 200000')} ${serve('127.0.0.1', patient, 'cat', '-b 300 -c 1')} wait`,
+      `${serve('127.0.0.1', echo, 'cat')} ${serve('127.0.0.1', sum, 'sha256sum')} ${serve('::1', sixth, 'cat')} ${serve('127.0.0.1', rude, 'usleep 2000000')} ${serve('127.0.0.1', patient, 'cat', '-b 300 -c 1')} wait`,
     ]);
     for (const port of [echo, sum, sixth, rude, patient]) {
       const hex = port.toString(16).toUpperCase();
@@ -539,7 +539,7 @@ describe('port-forward', () => {
   test('a connection that the pod resets is reset for the client', async () => {
     const [client, ours] = pair();
     const done = portForward(agent, rude, ours, never);
-    // It reads nothing of this, and its end is a reset then.
+    // It reads nothing of this, and its end is a reset then, once something of it has arrived.
     client.write(Buffer.alloc(3 * mebibyte));
     await done;
     expect(ours.destroyed).toBe(true);
