@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import type { BenchRun } from '../test/bench/bench-run.ts';
 import { benchCompare } from '../test/bench/compare.ts';
 import { benchCritest } from '../test/bench/critest.ts';
 import { benchDaemon } from '../test/bench/daemon.ts';
@@ -14,54 +15,6 @@ import { benchResting } from '../test/bench/resting.ts';
 import { benchStart } from '../test/bench/start.ts';
 import { benchStorm } from '../test/bench/storm.ts';
 import { inPrivateHost, isPrivateHost } from '../test/harness/private-host.ts';
-
-interface StartOptions {
-  readonly runs: number;
-  readonly pods: number;
-  readonly json: string;
-}
-
-interface CompareOptions {
-  readonly runs: number;
-  readonly json: string;
-}
-
-interface StormOptions {
-  readonly pods: number;
-  readonly starts: number;
-  readonly pool: number;
-  readonly json: string;
-}
-
-interface PlotOptions {
-  readonly json: string;
-  readonly folder: string;
-}
-
-interface CritestOptions {
-  readonly rounds: number;
-  readonly count: number;
-  readonly json: string;
-}
-
-interface DaemonOptions {
-  readonly pods: number;
-  readonly listed: number;
-  readonly calls: number;
-  readonly json: string;
-}
-
-interface RestingOptions {
-  readonly pods: number;
-  readonly seconds: number;
-  readonly json: string;
-}
-
-interface DensityOptions {
-  readonly pods: number;
-  readonly idleSeconds: number;
-  readonly json: string;
-}
 
 const results = join(import.meta.dirname, '../test/bench/results');
 const began = performance.now();
@@ -93,45 +46,21 @@ async function interruptible(bench: (signal: AbortSignal) => Promise<void>): Pro
   }
 }
 
-async function start({ runs, pods, json }: StartOptions): Promise<void> {
-  await interruptible((signal) => benchStart({ runs, pods, jsonFile: json, say, signal }));
+/** Runs a benchmark with the options of its command. */
+function measure<Bench extends BenchRun>(
+  bench: (run: Bench) => Promise<void>,
+): (options: Omit<Bench, keyof BenchRun> & { readonly json: string }) => Promise<void> {
+  return async ({ json, ...own }) => {
+    await interruptible((signal) => bench({ ...own, jsonFile: json, say, signal } as unknown as Bench));
+  };
 }
 
-async function compare({ runs, json }: CompareOptions): Promise<void> {
-  await interruptible((signal) => benchCompare({ runs, jsonFile: json, say, signal }));
-}
+const critest = measure(benchCritest);
 
-async function pull({ runs, json }: CompareOptions): Promise<void> {
-  await interruptible((signal) => benchPull({ runs, jsonFile: json, say, signal }));
-}
-
-async function storm({ pods, starts, pool, json }: StormOptions): Promise<void> {
-  await interruptible((signal) => benchStorm({ pods, starts, pool, jsonFile: json, say, signal }));
-}
-
-async function plot({ json, folder }: PlotOptions): Promise<void> {
-  await benchPlot({ jsonFile: json, folder, say });
-}
-
-async function critest({ rounds, count, json }: CritestOptions): Promise<void> {
-  // critest takes ports of the host.
-  if (!isPrivateHost()) {
-    process.exitCode = (await inPrivateHost(import.meta.filename, process.argv.slice(2))).exitCode;
-    return;
-  }
-  await interruptible((signal) => benchCritest({ rounds, count, jsonFile: json, say, signal }));
-}
-
-async function daemon({ pods, listed, calls, json }: DaemonOptions): Promise<void> {
-  await interruptible((signal) => benchDaemon({ pods, listed, calls, jsonFile: json, say, signal }));
-}
-
-async function density({ pods, idleSeconds, json }: DensityOptions): Promise<void> {
-  await interruptible((signal) => benchDensity({ pods, idleSeconds, jsonFile: json, say, signal }));
-}
-
-async function resting({ pods, seconds, json }: RestingOptions): Promise<void> {
-  await interruptible((signal) => benchResting({ pods, seconds, jsonFile: json, say, signal }));
+/** critest takes ports of the host. */
+async function critestInPrivate(options: Parameters<typeof critest>[0]): Promise<void> {
+  if (isPrivateHost()) await critest(options);
+  else process.exitCode = (await inPrivateHost(import.meta.filename, process.argv.slice(2))).exitCode;
 }
 
 const program = new Command('bench');
@@ -140,20 +69,20 @@ program
   .description('beside containerd with runc, in turn on the same host')
   .option('--runs <number>', 'pods of each to start', atLeastOne, 50)
   .option('--json <file>', 'where the figures go', join(results, 'compare.json'))
-  .action(compare);
+  .action(measure(benchCompare));
 program
   .command('pull')
   .description('pulls of images, beside containerd')
   .option('--runs <number>', 'pulls of each kind', atLeastOne, 10)
   .option('--json <file>', 'where the figures go', join(results, 'pull.json'))
-  .action(pull);
+  .action(measure(benchPull));
 program
   .command('start')
   .description('how long a pod takes to start, and what it takes of the memory')
   .option('--runs <number>', 'pods to start in each way', atLeastOne, 20)
   .option('--pods <number>', 'idle pods to weigh', atLeastOne, 20)
   .option('--json <file>', 'where the figures go', join(results, 'start.json'))
-  .action(start);
+  .action(measure(benchStart));
 program
   .command('storm')
   .description('many pods at once: whether all start in time, in what order, and what it takes')
@@ -161,20 +90,22 @@ program
   .option('--starts <number>', 'as vm.concurrent_starts; two for each processor otherwise', atLeastOne, 0)
   .option('--pool <number>', 'virtual machines that wait for them', atLeastOne, 2)
   .option('--json <file>', 'where the figures go', join(results, 'storm.json'))
-  .action(storm);
+  .action(measure(benchStorm));
 program
   .command('plot')
   .description('draws what compare has found, and publishes its numbers')
   .option('--json <file>', 'what compare has written', join(results, 'compare.json'))
   .option('--folder <folder>', 'where the drawings go', join(import.meta.dirname, '../docs/benchmarks'))
-  .action(plot);
+  .action(async ({ json, folder }: { json: string; folder: string }) => {
+    await benchPlot({ jsonFile: json, folder, say });
+  });
 program
   .command('critest')
   .description('the benchmarks of critest, of kelyfos and containerd in turn')
   .option('--rounds <number>', 'of each benchmark and runtime', atLeastOne, 5)
   .option('--count <number>', 'samples in each round', atLeastOne, 10)
   .option('--json <file>', 'where the figures go', join(results, 'critest.json'))
-  .action(critest);
+  .action(critestInPrivate);
 program
   .command('daemon')
   .description('memory of the daemon with many pods, and how long its lists take')
@@ -182,19 +113,19 @@ program
   .option('--listed <number>', 'pods that are listed; the others of them have ended', atLeastOne, 500)
   .option('--calls <number>', 'of each list', atLeastOne, 500)
   .option('--json <file>', 'where the figures go', join(results, 'daemon.json'))
-  .action(daemon);
+  .action(measure(benchDaemon));
 program
   .command('density')
   .description('as many pods as fit: whether the last starts as fast as the first')
   .option('--pods <number>', 'pods to start', atLeastOne, 300)
   .option('--idle-seconds <number>', 'how long to look at them at rest', atLeastOne, 60)
   .option('--json <file>', 'where the figures go', join(results, 'density.json'))
-  .action(density);
+  .action(measure(benchDensity));
 program
   .command('resting')
   .description('what idle pods take of memory and processors, with rehearsed virtual machines and without')
   .option('--pods <number>', 'pods, each with a sleeping container', atLeastOne, 20)
   .option('--seconds <number>', 'how long to watch them', atLeastOne, 60)
   .option('--json <file>', 'where the figures go', join(results, 'resting.json'))
-  .action(resting);
+  .action(measure(benchResting));
 await program.parseAsync();

@@ -1,3 +1,4 @@
+import type { BenchRun } from './bench-run.ts';
 import { type Compared, comparedLives, comparedStorms, figures } from './compared-lives.ts';
 import { comparedOutput, outputFigure } from './compared-output.ts';
 import { comparedPulls, pullFigures } from './compared-pulls.ts';
@@ -7,12 +8,8 @@ import { BenchPair } from './pair.ts';
 import { writeResults } from './result-file.ts';
 import { daemonInfo } from './verbose.ts';
 
-export interface CompareBench {
+export interface CompareBench extends BenchRun {
   readonly runs: number;
-  readonly jsonFile: string;
-  readonly say: (text: string) => void;
-  /** Ends it before the next run; everything is cleaned up. */
-  readonly signal: AbortSignal;
 }
 
 const podsAtOnce = 10;

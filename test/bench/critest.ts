@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { runCritest } from '../critest/run.ts';
 import { freeFolder, removeFolder } from '../harness/free-folder.ts';
 import { logFolder } from '../harness/private-host.ts';
+import type { BenchRun } from './bench-run.ts';
 import { type Comparison, formatComparisons, judge } from './comparison.ts';
 import { readBenchmark } from './critest-data.ts';
 import { CritestPair } from './critest-pair.ts';
@@ -11,14 +12,11 @@ import { writeResults } from './result-file.ts';
 import { Samples } from './samples.ts';
 import { daemonInfo } from './verbose.ts';
 
-export interface CritestBench {
+export interface CritestBench extends BenchRun {
   /** Of each benchmark and each runtime, in turn. */
   readonly rounds: number;
   /** Pods, containers, pulls and lists of a round. */
   readonly count: number;
-  readonly jsonFile: string;
-  readonly say: (text: string) => void;
-  readonly signal: AbortSignal;
 }
 
 /** Longest wait between two samples, after which critest panics. */

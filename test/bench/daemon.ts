@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { BenchRun } from './bench-run.ts';
 import { Crowd, inParallel } from './crowd.ts';
 import { busyPercent, describeHost } from './host.ts';
 import { listFigures, listTimes } from './list-times.ts';
@@ -8,15 +9,12 @@ import { formatResults } from './report.ts';
 import { writeResults } from './result-file.ts';
 import { daemonInfo } from './verbose.ts';
 
-export interface DaemonBench {
+export interface DaemonBench extends BenchRun {
   /** That run while the daemon is weighed. */
   readonly pods: number;
   /** That are listed; those beyond `pods` have ended. */
   readonly listed: number;
   readonly calls: number;
-  readonly jsonFile: string;
-  readonly say: (text: string) => void;
-  readonly signal: AbortSignal;
 }
 
 const startedAtOnce = 3;

@@ -1,4 +1,5 @@
 import { cpus } from 'node:os';
+import type { BenchRun } from './bench-run.ts';
 import { Crowd } from './crowd.ts';
 import { busyPercent, describeHost } from './host.ts';
 import { listFigures, listTimes } from './list-times.ts';
@@ -13,13 +14,10 @@ import { formatTable } from './table.ts';
 import { timed } from './timed.ts';
 import { addSteps, containerInfo, daemonInfo, podInfo } from './verbose.ts';
 
-export interface DensityBench {
+export interface DensityBench extends BenchRun {
   readonly pods: number;
   /** Looks at how busy the host is with them for so long. */
   readonly idleSeconds: number;
-  readonly jsonFile: string;
-  readonly say: (text: string) => void;
-  readonly signal: AbortSignal;
 }
 
 const pool = 2;

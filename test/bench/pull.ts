@@ -1,15 +1,12 @@
+import type { BenchRun } from './bench-run.ts';
 import { comparedPulls, pullFigures } from './compared-pulls.ts';
 import { type Comparison, formatComparisons, judge } from './comparison.ts';
 import { busyPercent, describeHost } from './host.ts';
 import { BenchPair } from './pair.ts';
 import { writeResults } from './result-file.ts';
 
-export interface PullBench {
+export interface PullBench extends BenchRun {
   readonly runs: number;
-  readonly jsonFile: string;
-  readonly say: (text: string) => void;
-  /** Ends it before the next run; everything is cleaned up. */
-  readonly signal: AbortSignal;
 }
 
 const quietMs = 3_000;

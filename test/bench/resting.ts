@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { BenchRun } from './bench-run.ts';
 import { Crowd } from './crowd.ts';
 import { busyPercent, describeHost } from './host.ts';
 import { assess, type Measurement } from './measurement.ts';
@@ -10,13 +11,10 @@ import { writeResults } from './result-file.ts';
 import type { SeenPod } from './seen-pod.ts';
 import { daemonInfo, podInfo } from './verbose.ts';
 
-export interface RestingBench {
+export interface RestingBench extends BenchRun {
   readonly pods: number;
   /** How long they are watched at rest. */
   readonly seconds: number;
-  readonly jsonFile: string;
-  readonly say: (text: string) => void;
-  readonly signal: AbortSignal;
 }
 
 const settling = { samples: 15, rangeMB: 4, intervalMs: 1_000, timeoutMs: 60_000 };

@@ -1,4 +1,5 @@
 import { BenchNode } from './bench-node.ts';
+import type { BenchRun } from './bench-run.ts';
 import { fullPools } from './full-pools.ts';
 import { busyPercent, describeHost } from './host.ts';
 import { idlePods, type IdlePods } from './idle-pods.ts';
@@ -12,13 +13,9 @@ import { sandboxStarts, type StartSamples } from './sandbox-starts.ts';
 import { quantile, summarize } from './statistics.ts';
 import { daemonInfo } from './verbose.ts';
 
-export interface StartBench {
+export interface StartBench extends BenchRun {
   readonly runs: number;
   readonly pods: number;
-  readonly jsonFile: string;
-  readonly say: (text: string) => void;
-  /** Ends it before the next run; everything is cleaned up. */
-  readonly signal: AbortSignal;
 }
 
 const quietMs = 3_000;

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { TestNode } from '../harness/node.ts';
+import type { BenchRun } from './bench-run.ts';
 import { fullPools } from './full-pools.ts';
 import { busyPercent, describeHost } from './host.ts';
 import { assess, type Measurement } from './measurement.ts';
@@ -10,15 +11,12 @@ import { mostAtOnce, overtaken, type StartedPod } from './start-order.ts';
 import { timed } from './timed.ts';
 import { podInfo, startsState } from './verbose.ts';
 
-export interface StormBench {
+export interface StormBench extends BenchRun {
   readonly pods: number;
   /** As in `vm.concurrent_starts`. */
   readonly starts: number;
   /** Virtual machines that wait for them. */
   readonly pool: number;
-  readonly jsonFile: string;
-  readonly say: (text: string) => void;
-  readonly signal: AbortSignal;
 }
 
 /** The kubelet's: twice its runtimeRequestTimeout of two minutes. */
