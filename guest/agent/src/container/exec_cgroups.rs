@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::cgroup::{Cgroup, CgroupError};
 
-/// More would be of use only when several Execs follow each other side by side.
+/// More would be of use only when several Execs at once follow several others.
 const MAX_SPARE: usize = 1;
 
 #[derive(Debug, Default)]
@@ -43,10 +43,7 @@ impl ExecCgroups {
         let State { spare, lingering, .. } = &mut *state;
         lingering.push(cgroup);
         lingering.retain(|it| {
-            if !it.is_empty() {
-                return true;
-            }
-            if spare.len() < MAX_SPARE {
+            if spare.len() < MAX_SPARE && it.is_empty() {
                 spare.push(it.clone());
                 return false;
             }
