@@ -68,11 +68,11 @@ export class Installer {
     return await withLocks(locks, [imageKey(id), id, ...layers], `get ${name}`, signal, async () => {
       // Another one may have brought it while this one waited for the locks.
       if (image.reuse && (await this.#rename(id, names))) return id;
-      const known = index.get(id)?.size;
-      const { config, erofs } = await this.#bring(image, known !== undefined, staging, signal);
-      if (erofs !== undefined) await publishErofs(erofs, options.maxBytes, rootfsPath(id));
+      const { config, erofs } = await this.#bring(image, index.get(id)?.size, staging, signal);
+      const isNew = typeof erofs !== 'bigint';
+      if (isNew) await publishErofs(erofs, options.maxBytes, rootfsPath(id));
       learn(id, config);
-      await index.put({ id, layers, size: known ?? erofs?.bytes ?? 0n, ...names });
+      await index.put({ id, layers, size: isNew ? erofs.bytes : erofs, ...names });
       return id;
     });
   }
@@ -92,21 +92,24 @@ export class Installer {
     return true;
   }
 
-  /** Its configuration, and its file system unless there is one already; all that the manifest names is in the store. */
+  /**
+   * Its configuration, and a new file system, or the size of the one that is `there` already. All that the manifest
+   * names is in the store then.
+   */
   async #bring(
     image: NewImage,
-    isKnown: boolean,
+    there: bigint | undefined,
     staging: string,
     signal: AbortSignal,
-  ): Promise<{ readonly config: ParsedConfig; readonly erofs: NewErofs | undefined }> {
+  ): Promise<{ readonly config: ParsedConfig; readonly erofs: NewErofs | bigint }> {
     const { name, manifest } = image;
     const stop = new AbortController();
     const until = AbortSignal.any([signal, stop.signal]);
     using fetching = await image.fetch(until);
     // Made of what has come while the rest still comes.
-    const [, erofs] = await together<[unknown, NewErofs | undefined]>(stop, [
+    const [, erofs] = await together<[unknown, NewErofs | bigint]>(stop, [
       fetching.copied,
-      isKnown ? Promise.resolve(undefined) : this.#build(manifest, fetching, staging, until),
+      there === undefined ? this.#build(manifest, fetching, staging, until) : Promise.resolve(there),
     ]);
     const configFile = await fetching.config();
     const config = parseConfig(await readFile(configFile), name);
@@ -114,8 +117,9 @@ export class Installer {
     if (config.diffIds.length !== manifest.layers.length) {
       throw new AppError('failed-precondition', `corrupt image: ${name} has other layers than its configuration says`);
     }
-    if (erofs !== undefined) checkContent(erofs.diffIds, config.diffIds, name);
-    await this.#adopt(manifest, fetching, configFile, { isChecked: erofs !== undefined }, signal);
+    const isChecked = typeof erofs !== 'bigint';
+    if (isChecked) checkContent(erofs.diffIds, config.diffIds, name);
+    await this.#adopt(manifest, fetching, configFile, { isChecked }, signal);
     return { config, erofs };
   }
 

@@ -93,9 +93,12 @@ class Output {
         else if (data.length > 0) this.#begun.resolve(undefined);
         if (exit !== undefined) break;
       }
+      this.#begun.reject(new AppError('internal', `rehearsal: the program has ended: ${text(...this.#errors)}`));
+    } catch (error) {
+      this.#begun.reject(error);
+      throw error;
     } finally {
       acks.end();
-      this.#begun.reject(new AppError('internal', `rehearsal: the program has ended: ${text(...this.#errors)}`));
     }
   }
 }

@@ -22,7 +22,7 @@ import { JailerMemories } from './template-memory.ts';
 import { TemplateStore } from './template-store.ts';
 import { Templates } from './templates.ts';
 import { defaultUidRange, UidPool } from './uid-pool.ts';
-import { VmClasses, type VmClass } from './vm-class.ts';
+import { type VmClass, VmClasses, vmClassDefaults } from './vm-class.ts';
 import { VmFactory } from './vm-factory.ts';
 import { VmFolder } from './vm-folder.ts';
 import type { SiteServices, VmNamespaces } from './vm-site.ts';
@@ -153,7 +153,7 @@ async function bootUnderKvm<A extends GuestConnection>(
       accelerator: 'kvm' as const,
       vcpus: 1,
       memoryBytes: 256 * 1024 ** 2,
-      translationBytes: 64 * 1024 ** 2,
+      translationBytes: vmClassDefaults.translationBytes,
       slotBytes: 1024 ** 3,
       extraArguments: [],
       guest: guestImage,

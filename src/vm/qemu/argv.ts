@@ -24,9 +24,9 @@ export interface QemuConfig {
   readonly vcpus: number;
   readonly memoryBytes: number;
   readonly translationBytes: number;
-  /** Options of the VM class that are handed to QEMU as they are, after ours. */
   /** Size of an image file. */
   readonly slotBytes: number;
+  /** Options of the VM class that are handed to QEMU as they are, after ours. */
   readonly extraArguments: readonly string[];
 }
 
