@@ -142,7 +142,8 @@ describe('network', () => {
   }
 
   function echo(namespace: string): RunningProgram {
-    const argv = ['socat', `TCP6-LISTEN:${String(PORT)},ipv6only=0,fork,reuseaddr`, 'EXEC:cat'];
+    // Patience after the end of one direction: by default, what has not come back within 0.5 s is cut off.
+    const argv = ['socat', '-t', '10', `TCP6-LISTEN:${String(PORT)},ipv6only=0,fork,reuseaddr`, 'EXEC:cat'];
     return execa('nsenter', [`--net=/run/netns/${namespace}`, ...argv], { reject: false, stdin: 'ignore' });
   }
 
