@@ -113,6 +113,25 @@ test('a pod whose network cannot be torn down has its programs ended all the sam
   expect(node.networks.attached.size).toBe(0);
 });
 
+test('programs and machine are ended while the network is torn down, which keeps its namespace until it is', async () => {
+  const { id, vm } = await node.runPod();
+  const container = await node.startContainer(id);
+  const tornDown = Promise.withResolvers<undefined>();
+  const detach = node.networks.detach.bind(node.networks);
+  node.networks.detach = async (...args) => {
+    await tornDown.promise;
+    await detach(...args);
+  };
+  const stopped = node.domain.sandboxes.stop(id);
+  await until('the machine was halted', () => vm.halted);
+  expect(node.domain.containers.get(container).state).toBe('exited');
+  expect(vm.destroyed).toBe(false);
+  expect(node.domain.sandboxes.get(id).ips).not.toEqual([]);
+  tornDown.resolve(undefined);
+  await stopped;
+  expect(vm.destroyed).toBe(true);
+});
+
 test('a container that may still be in its guest keeps its disk', async () => {
   const { id, vm } = await node.runPod();
   vm.agent.failNext('createContainer');

@@ -133,9 +133,9 @@ export interface Vm {
   detachDisk(serial: string): Promise<void>;
   /** What it takes from the host. Answers at once, also when the guest hangs; an error when QEMU is gone. */
   usage(): Promise<VmUsage>;
-  /** Ends QEMU (orderly quit, SIGTERM, SIGKILL) and leaves what else there is of the VM, its network namespace too. Idempotent. */
+  /** Ends QEMU (orderly quit, SIGTERM, SIGKILL), and removes folders and cgroup; the network namespace stays. Idempotent. */
   halt(): Promise<void>;
-  /** `halt`, then removes its namespace, folders, cgroup. Idempotent. */
+  /** `halt`, then removes its network namespace. Idempotent. */
   destroy(): Promise<void>;
 }
 

@@ -30,10 +30,10 @@ export class SandboxEnd {
     if (phase === 'ended') return;
     // Recorded first: a daemon that dies in the middle goes on here at its next start.
     if (phase !== 'ending') await this.#registry.updateSandbox(id, { phase: 'ending', reason });
-    await this.#killContainers(entry);
-    // A network that cannot be torn down is no reason to let the pod's programs run on. A machine that
-    // cannot be halted is told of by destroy.
-    const [detached] = await Promise.allSettled([this.#networks.detach(id, netns), entry.vm?.halt()]);
+    // Beside each other: the network takes longest, mostly in waiting for the kernel, and programs that are killed
+    // need none. One that cannot be torn down is no reason to let them run on. A machine that cannot be halted is
+    // told of by destroy.
+    const [detached] = await Promise.allSettled([this.#networks.detach(id, netns), this.#endPrograms(entry)]);
     await (entry.vm ?? (vmId === '' ? undefined : await this.#vms.adopt(vmId)))?.destroy();
     entry.vm = undefined;
     for (const container of entry.containers) await this.#containers.lost(container, 'the pod sandbox was stopped');
@@ -61,6 +61,11 @@ export class SandboxEnd {
         );
       }),
     );
+  }
+
+  async #endPrograms(entry: SandboxEntry): Promise<void> {
+    await this.#killContainers(entry);
+    await entry.vm?.halt();
   }
 
   async #killContainers(entry: SandboxEntry): Promise<void> {

@@ -111,11 +111,10 @@ export class PodVm<A extends GuestConnection> {
     return readHostUsage(this.pid, this.#groups, [tapName]);
   }
 
-  /** Ends the machine; its place on the host stays, with the network namespace. Idempotent. */
+  /** Ends the machine and leaves nothing of it on the host but its network namespace. Idempotent. */
   async halt(): Promise<void> {
-    const closed = this.#closeAgent();
-    await this.#machine.stop();
-    await closed;
+    await this.#endMachine();
+    await this.#site.vacate();
   }
 
   /** Idempotent; after a failure it may be tried again. */
@@ -135,8 +134,14 @@ export class PodVm<A extends GuestConnection> {
     }
   }
 
+  async #endMachine(): Promise<void> {
+    const closed = this.#closeAgent();
+    await this.#machine.stop();
+    await closed;
+  }
+
   async #destroy(): Promise<void> {
-    await this.halt();
+    await this.#endMachine();
     await this.#site.remove(this.#live);
   }
 }

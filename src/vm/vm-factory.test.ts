@@ -47,6 +47,15 @@ describe.each(kinds)('%s', (_name, make) => {
     expect(await traces()).toEqual(none);
   });
 
+  test('makes a vm whose network namespace outlives its halt', async () => {
+    const vm = await make();
+    await vm.halt();
+    await vm.halt();
+    expect(await traces()).toEqual({ ...none, netns: 1, live: 1 });
+    await vm.destroy();
+    expect(await traces()).toEqual(none);
+  });
+
   test('leaves nothing whichever step fails, and works when tried again', async () => {
     await (await make()).destroy();
     const steps = on.fail.passed.length;

@@ -65,6 +65,7 @@ export class VmSite {
   readonly #services: SiteServices;
   readonly #cgroups: readonly string[];
   #record: VmRecord;
+  #vacated = false;
   #removed = false;
 
   private constructor(services: SiteServices, folder: VmFolder, record: VmRecord, cgroups: readonly string[]) {
@@ -168,27 +169,24 @@ export class VmSite {
     this.#record = record;
   }
 
+  /**
+   * Removes all but the network namespace, which may still be needed; the process must be gone. The folder with the
+   * record goes last, so that what is left of a failed removal is found. Idempotent.
+   */
+  async vacate(): Promise<void> {
+    if (this.#vacated) return;
+    await this.#services.cgroups.remove(this.vmId, this.#record.cgroup);
+    await this.folder.remove();
+    this.#vacated = true;
+  }
+
   /** Removes all of it; the process must be gone. Goes on after a failure, and can be tried again. */
   async remove(live: Set<string>): Promise<void> {
     if (this.#removed) return;
     const undo = new CleanupStack();
-    // LIFO: the folder with the record goes last, so that what is left of a failed removal is found.
-    let failed = false;
-    undo.defer('folders', async () => {
-      if (!failed) await this.folder.remove();
-    });
-    const step = (label: string, work: () => Promise<void>): void => {
-      undo.defer(label, async () => {
-        try {
-          await work();
-        } catch (error) {
-          failed = true;
-          throw error;
-        }
-      });
-    };
-    step('network namespace', () => this.#services.netns.remove(this.vmId));
-    step('cgroup', () => this.#services.cgroups.remove(this.vmId, this.#record.cgroup));
+    undo.defer('cgroup and folders', () => this.vacate());
+    // Found without the record as well, by a mark of its own.
+    undo.defer('network namespace', () => this.#services.netns.remove(this.vmId));
     try {
       await undo.unwind();
     } catch (error) {

@@ -96,10 +96,11 @@ export class PluginChain {
       this.#runner.run('DEL', plugin.type, stdin(attachment, plugin, previous), environment(attachment, netns));
     const [beside, inOrder] = partition(configuration.plugins, (plugin) => hasNoPorts(attachment, plugin));
     const parts = await Promise.allSettled([
-      ...beside.map(run),
+      // First: these take longer, and starting a program takes a while.
       (async () => {
         for (const plugin of inOrder.toReversed()) await run(plugin);
       })(),
+      ...beside.map(run),
     ]);
     for (const part of parts) if (part.status === 'rejected') throw part.reason;
     await this.#cache.remove(attachment);

@@ -13,6 +13,7 @@ export class FakeVm implements Vm {
   readonly agent = new FakeGuest();
   readonly disks = new Map<string, string>();
   failNextDestroy = false;
+  halted = false;
   destroyed = false;
   cgroupParent: string | undefined;
   readonly limits: VmLimits[] = [];
@@ -73,6 +74,7 @@ export class FakeVm implements Vm {
 
   halt(): Promise<void> {
     this.agent.loseConnection();
+    this.halted = true;
     return Promise.resolve();
   }
 
