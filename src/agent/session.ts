@@ -5,8 +5,13 @@ import { Agent } from './gen/agent/v1/agent_pb.js';
 import { AppError } from '../platform/errors.ts';
 import { openConnection, type GuestSockets } from './handshake.ts';
 
-/** Flow control window of one stream: larger ones cost latency beside a busy stream and gain nothing. */
-const streamWindowBytes = 64 * 1024;
+/**
+ * Flow control window of one stream. Each update of it interrupts the guest's processor while a container
+ * writes; what is under way delays other calls. docs/benchmarks.md has what other sizes gave.
+ */
+const streamWindowBytes = 256 * 1024;
+/** A whole record of output, so that it is written to the port at once. */
+const maxFrameBytes = 64 * 1024;
 const connectionWindowBytes = 16 * 1024 * 1024;
 const maxMessageBytes = 17 * 1024 * 1024;
 
@@ -94,7 +99,7 @@ export class AgentSession {
     const { data, reset } = await openConnection(sockets, handshakeTimeoutMs);
     const session = http2.connect('http://agent', {
       createConnection: () => data,
-      settings: { enablePush: false, initialWindowSize: streamWindowBytes },
+      settings: { enablePush: false, initialWindowSize: streamWindowBytes, maxFrameSize: maxFrameBytes },
     });
     data.once('close', () => {
       session.destroy();
