@@ -121,10 +121,10 @@ node=$checkout/node_modules/.bin/node
 # ---------------------------------------------------------------- agent, jailer, unpacker
 target=$(sed -n 's/^target = "\(.*\)"$/\1/p' .cargo/config.toml)
 built=${CARGO_TARGET_DIR:-$checkout/target}/$target/release
-[ -x "$built/kelyfos-rehearsal" ] || say 'building agent, jailer, rehearsal and unpacker (a few minutes)'
+[ -x "$built/kelyfos-jailer" ] || say 'building agent, jailer, rehearsal and unpacker (a few minutes)'
 # Cargo knows best what is stale, and answers in a blink when nothing is.
 quietly cargo build --release --locked --workspace --bins || die 'cargo build failed'
-for program in kelyfos-agent kelyfos-jailer kelyfos-rehearsal kelyfos-unpacker; do
+for program in kelyfos-agent kelyfos-jailer kelyfos-unpacker; do
   ln -sfn "$built/$program" "libexec/$program"
 done
 

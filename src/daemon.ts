@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import type { GuestAgent } from './agent/guest-agent.ts';
 import type { RunningDaemon } from './cli/daemon-command.ts';
 import type { Config } from './config/config.ts';
-import { installDir } from './config/install-dir.ts';
 import type { LoadedConfig } from './config/load.ts';
 import { CriClient } from './cri/client.ts';
 import type { HostRuntime as HostRuntimePort } from './cri/mixed/host-runtime.ts';
@@ -14,7 +13,7 @@ import { type StreamingDomain, StreamingServer } from './cri/streaming/server.ts
 import { guestLink } from './guest-link.ts';
 import { HostRuntime } from './host/host-runtime.ts';
 import { RegistryImages } from './image/images.ts';
-import { makeRehearsalImage, rehearsalProgram } from './image/rehearsal-image.ts';
+import { makeRehearsalImage } from './image/rehearsal-image.ts';
 import { NetworkNamespaces } from './network/network-namespaces.ts';
 import { CniPodNetworks } from './network/pod-networks.ts';
 import { isFile, isFolder } from './platform/file-kind.ts';
@@ -159,14 +158,9 @@ async function openVms(
   cgroupDriver: RuntimeInfo['cgroupDriver'],
   log: Log,
 ): Promise<OpenProvider<GuestAgent>> {
-  const image = { path: join(config.root, 'rehearsal.erofs'), program: rehearsalProgram };
+  const rehearsalImage = join(config.root, 'rehearsal.erofs');
   const { mkfsErofs, maxUnpackedBytes } = config.images;
-  await makeRehearsalImage({
-    path: image.path,
-    program: join(installDir, 'libexec', 'kelyfos-rehearsal'),
-    mkfsErofs,
-    bytes: maxUnpackedBytes,
-  });
+  await makeRehearsalImage({ path: rehearsalImage, mkfsErofs, bytes: maxUnpackedBytes });
   return openProvider({
     root: config.root,
     state: config.state,
@@ -177,7 +171,7 @@ async function openVms(
     classes: [...config.vm.classes.values()],
     netns,
     cgroupDriver,
-    guest: guestLink(image, log),
+    guest: guestLink(rehearsalImage, log),
     imageBytes: maxUnpackedBytes,
     bootTimeoutMs,
     memoryReserveBytes: config.vm.memoryReserveBytes,

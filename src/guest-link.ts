@@ -1,13 +1,13 @@
 import { GuestAgent } from './agent/guest-agent.ts';
 import type { Log } from './platform/log.ts';
-import { rehearse, type RehearsalImage } from './podsandbox/rehearsal.ts';
+import { rehearse } from './podsandbox/rehearsal.ts';
 import type { GuestLink } from './vm/guest-link.ts';
 
 /** Calls after which the agent's code, and under emulation its translation, is warm. */
 const warmCalls = 8;
 
 /** What src/vm does with guests before pods get them, in terms of the agent and the domain, which it does not know. */
-export function guestLink(image: RehearsalImage, log: Log): GuestLink<GuestAgent> {
+export function guestLink(rehearsalImage: string, log: Log): GuestLink<GuestAgent> {
   return {
     connect: (sockets, vmId) => GuestAgent.connect(sockets, log.child({ vmId })),
     ready: async (agent, signal) => {
@@ -24,6 +24,6 @@ export function guestLink(image: RehearsalImage, log: Log): GuestLink<GuestAgent
       for (let call = 0; call < warmCalls; call += 1) await agent.hello(signal);
       await agent.trim(true, signal);
     },
-    rehearse: (vm, signal) => rehearse(vm, image, signal),
+    rehearse: (vm, signal) => rehearse(vm, rehearsalImage, signal),
   };
 }

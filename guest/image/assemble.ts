@@ -16,11 +16,11 @@ export interface ImageInputs {
 export async function assemble({ checkout, kernel, key }: ImageInputs, target: string): Promise<void> {
   const work = await mkdtemp(`${target}.`);
   try {
-    const [agent, files] = await Promise.all([buildAgent(checkout), unpackKernel(kernel, join(work, 'package'))]);
+    const [programs, files] = await Promise.all([buildPrograms(checkout), unpackKernel(kernel, join(work, 'package'))]);
     const image = join(work, 'image');
     await mkdir(image);
     await writeFile(join(image, 'vmlinux'), await extractVmlinux(await readFile(files.bzImage)));
-    await writeFile(join(image, 'initramfs'), await initramfs(agent, files.modules));
+    await writeFile(join(image, 'initramfs'), await initramfs(programs, files.modules));
     const agentVersion = /^version = "(.+)"$/m.exec(await readFile(join(checkout, 'Cargo.toml'), 'utf8'))?.[1];
     if (agentVersion === undefined) throw new Error('Cargo.toml names no version');
     await writeFile(
@@ -33,25 +33,27 @@ export async function assemble({ checkout, kernel, key }: ImageInputs, target: s
   }
 }
 
-/** Cargo says where it has put the binary. */
-async function buildAgent(checkout: string): Promise<Buffer> {
-  const args = [
-    'build',
-    '--release',
-    '--locked',
-    '--package',
-    'kelyfos-agent',
-    '--message-format',
-    'json-render-diagnostics',
-  ];
+interface GuestPrograms {
+  readonly agent: Buffer;
+  readonly rehearsal: Buffer;
+}
+
+async function buildPrograms(checkout: string): Promise<GuestPrograms> {
+  const packages = ['--package', 'kelyfos-agent', '--package', 'kelyfos-rehearsal'];
+  const args = ['build', '--release', '--locked', ...packages, '--message-format', 'json-render-diagnostics'];
   const { stdout } = await execa('cargo', args, { cwd: checkout, timeout: 1_800_000, maxBuffer: 1 << 28 });
   const messages = stdout
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as { executable?: string | null });
-  const binary = messages.find((message) => message.executable?.endsWith('/kelyfos-agent') === true)?.executable;
-  if (binary === undefined || binary === null) throw new Error('cargo did not build kelyfos-agent');
-  return await readFile(binary);
+  // Cargo says where it has put them.
+  const read = async (name: string): Promise<Buffer> => {
+    const path = messages.find((message) => message.executable?.endsWith(`/${name}`) === true)?.executable;
+    if (path === undefined || path === null) throw new Error(`cargo did not build ${name}`);
+    return await readFile(path);
+  };
+  const [agent, rehearsal] = await Promise.all([read('kelyfos-agent'), read('kelyfos-rehearsal')]);
+  return { agent, rehearsal };
 }
 
 interface KernelFiles {
@@ -74,7 +76,7 @@ async function unpackKernel(kernel: KernelPackage, folder: string): Promise<Kern
 }
 
 /** /init is the agent; it loads what /lib/modules/order lists. Not compressed: that would cost time at every boot. */
-async function initramfs(agent: Buffer, paths: ReadonlyMap<string, string>): Promise<Buffer> {
+async function initramfs(programs: GuestPrograms, paths: ReadonlyMap<string, string>): Promise<Buffer> {
   const contents = new Map<string, Buffer>();
   const pending = [...wantedModules];
   for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
@@ -92,7 +94,7 @@ async function initramfs(agent: Buffer, paths: ReadonlyMap<string, string>): Pro
     content: contents.get(name) ?? Buffer.alloc(0),
   }));
   return cpioArchive([
-    ...['dev', 'proc', 'sys', 'lib', 'lib/modules'].map((path) => ({ path, mode: folderMode | 0o755 })),
+    ...['bin', 'dev', 'proc', 'sys', 'lib', 'lib/modules'].map((path) => ({ path, mode: folderMode | 0o755 })),
     // The kernel opens it for /init, so that even an early message is seen.
     { path: 'dev/console', mode: characterDeviceMode | 0o600, device: [5, 1] },
     ...modules,
@@ -101,6 +103,7 @@ async function initramfs(agent: Buffer, paths: ReadonlyMap<string, string>): Pro
       mode: fileMode | 0o644,
       content: Buffer.from(order.map((name) => `${name}\n`).join('')),
     },
-    { path: 'init', mode: fileMode | 0o555, content: agent },
+    { path: 'bin/rehearse', mode: fileMode | 0o555, content: programs.rehearsal },
+    { path: 'init', mode: fileMode | 0o555, content: programs.agent },
   ]);
 }

@@ -11,7 +11,6 @@ test('the image has the size of every image, and one of an earlier version is re
   try {
     const options = {
       path: join(folder, 'rehearsal.erofs'),
-      program: process.execPath,
       mkfsErofs: join(import.meta.dirname, '../../libexec/mkfs.erofs'),
       bytes: 512 * mebibyte,
     };
@@ -20,7 +19,7 @@ test('the image has the size of every image, and one of an earlier version is re
     expect(first.size).toBe(options.bytes);
     await makeRehearsalImage(options);
     expect((await stat(options.path)).ino).not.toBe(first.ino);
-    await expect(makeRehearsalImage({ ...options, program: join(folder, 'none') })).rejects.toThrow(
+    await expect(makeRehearsalImage({ ...options, mkfsErofs: join(folder, 'none') })).rejects.toThrow(
       `make the rehearsal image ${options.path}`,
     );
   } finally {

@@ -72,6 +72,8 @@ export interface ContainerSpecInput {
   readonly disks: readonly AttachedDisk[];
   readonly devices: readonly GuestDevice[];
   readonly volumes: readonly BoundVolume[];
+  /** Of the guest itself, to be read and run under the same path. */
+  readonly guestFiles?: readonly string[];
   readonly hostname: string;
   /** Content of the seccomp profile that config.security.seccomp names. */
   readonly seccompProfile: Uint8Array | undefined;
@@ -172,6 +174,7 @@ function mounts(input: ContainerSpecInput): MountInit[] {
   ].filter((mount) => !taken.has(mount.destination ?? ''));
   const all = [
     ...volumes.map(volumeMount),
+    ...(input.guestFiles ?? []).map(guestFileMount),
     ...config.mounts.flatMap((mount) => imageVolume(mount, input)),
     // The pod's own choice of what is there comes before the image's.
     ...[...new Set(input.image.config.volumes.map(normalize))]
@@ -194,6 +197,10 @@ function serial({ disks }: ContainerSpecInput, key: string): string {
   const found = serialOf({ disks }, key);
   if (found === undefined) throw new AppError('internal', `no disk has ${key}`);
   return found;
+}
+
+function guestFileMount(path: string): MountInit {
+  return { kind: Mount_Kind.BIND, source: path, destination: path, readonly: true };
 }
 
 function volumeMount({ mount, inShare, readonly }: BoundVolume): MountInit {

@@ -16,11 +16,12 @@ import { sigkill } from './signals.ts';
 /** A VM of the pool that has not been given to anybody. */
 export type IdleVm = Pick<Vm, 'agent' | 'attachDisk' | 'detachDisk' | 'shareTag'>;
 
-export interface RehearsalImage {
-  readonly path: string;
-  /** Does what programs do when they start and writes a line; then it waits if told to by the argument `wait`. */
-  readonly program: string;
-}
+/**
+ * Does what programs do when they start and writes a line; then it waits if told to by the argument `wait`. The guest
+ * image brings it, so that the pages with its code stay in use: under emulation each block that was translated from a
+ * page is thrown away when the page is used for something else, and that would be while the pod's container is made.
+ */
+const program = '/bin/rehearse';
 
 const namespaces: NamespaceOptions = { network: 'pod', pid: 'container', ipc: 'pod', targetId: '' };
 
@@ -29,7 +30,7 @@ const namespaces: NamespaceOptions = { network: 'pod', pid: 'container', ipc: 'p
  * under emulation QEMU's translated code, are warm when the real one comes. Leaves the guest without
  * a trace of it: ConfigureSandbox of the real claim replaces everything, the container is removed.
  */
-export async function rehearse(vm: IdleVm, image: RehearsalImage, signal: AbortSignal): Promise<void> {
+export async function rehearse(vm: IdleVm, image: string, signal: AbortSignal): Promise<void> {
   const id = newContainerId();
   await vm.agent.configureSandbox(
     guestSetup({
@@ -41,13 +42,13 @@ export async function rehearse(vm: IdleVm, image: RehearsalImage, signal: AbortS
     }),
     signal,
   );
-  const disk = await vm.attachDisk(image.path, signal);
+  const disk = await vm.attachDisk(image, signal);
   try {
-    await vm.agent.createContainer(spec(id, disk, image.program), signal);
+    await vm.agent.createContainer(spec(id, disk), signal);
     await vm.agent.startContainer(id, signal);
     const output = new Output();
     // Together: when the rehearsal is called off, all fail, and none may do so unheard.
-    await Promise.all([output.read(vm, id, signal), perform(vm, id, image.program, output.begun, signal)]);
+    await Promise.all([output.read(vm, id, signal), perform(vm, id, output.begun, signal)]);
     await vm.agent.removeContainer(id, signal);
   } finally {
     await vm.detachDisk(disk);
@@ -58,7 +59,6 @@ export async function rehearse(vm: IdleVm, image: RehearsalImage, signal: AbortS
 async function perform(
   vm: IdleVm,
   containerId: string,
-  program: string,
   begun: Promise<undefined>,
   signal: AbortSignal,
 ): Promise<void> {
@@ -156,7 +156,6 @@ const imageConfig: ImageConfig = {
 function spec(
   id: ReturnType<typeof newContainerId>,
   disk: string,
-  program: string,
 ): MessageInitShape<typeof CreateContainerRequestSchema> {
   const config: ContainerConfig = {
     metadata: { name: 'rehearsal', attempt: 0 },
@@ -201,6 +200,7 @@ function spec(
     disks: [{ key: imageKey(''), serial: disk }],
     devices: [],
     volumes: [],
+    guestFiles: [program],
     hostname: 'rehearsal',
     seccompProfile: undefined,
   });

@@ -3,10 +3,9 @@ import { join } from 'node:path';
 import type { GuestAgent } from '../../src/agent/guest-agent.ts';
 import { installDir } from '../../src/config/install-dir.ts';
 import { guestLink } from '../../src/guest-link.ts';
-import { makeRehearsalImage, rehearsalProgram } from '../../src/image/rehearsal-image.ts';
+import { makeRehearsalImage } from '../../src/image/rehearsal-image.ts';
 import { NetworkNamespaces } from '../../src/network/network-namespaces.ts';
 import { silentLog, type Log } from '../../src/platform/log.ts';
-import type { RehearsalImage } from '../../src/podsandbox/rehearsal.ts';
 import type { GuestLink } from '../../src/vm/guest-link.ts';
 import { openProvider, type OpenProvider } from '../../src/vm/open-provider.ts';
 import { vmClassDefaults, type VmClass } from '../../src/vm/vm-class.ts';
@@ -37,7 +36,7 @@ export interface VmRigOptions {
 export interface VmRig extends OpenProvider<GuestAgent> {
   readonly state: string;
   readonly root: string;
-  readonly image: RehearsalImage;
+  readonly image: string;
   readonly guest: GuestLink<GuestAgent>;
 }
 
@@ -46,13 +45,9 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
   const { folder, log = silentLog() } = options;
   const [state, root] = [join(folder, 's'), join(folder, 'r')];
   for (const path of [state, root]) await mkdir(path, { recursive: true, mode: 0o711 });
-  const image = { path: join(root, 'rehearsal.erofs'), program: rehearsalProgram };
-  await makeRehearsalImage({
-    path: image.path,
-    program: join(installDir, 'libexec', 'kelyfos-rehearsal'),
-    mkfsErofs: join(installDir, 'libexec', 'mkfs.erofs'),
-    bytes: imageBytes,
-  });
+  const image = join(root, 'rehearsal.erofs');
+  const mkfsErofs = join(installDir, 'libexec', 'mkfs.erofs');
+  await makeRehearsalImage({ path: image, mkfsErofs, bytes: imageBytes });
   const guest = guestLink(image, log);
   const opened = await openProvider({
     root,

@@ -86,11 +86,11 @@ describe('a vm that is booted', () => {
 
   test('takes more images than it has slots', async () => {
     const serials: string[] = [];
-    for (let count = 0; count < imageSlotCount; count++) serials.push(await vm.attachDisk(on.image.path, soon()));
+    for (let count = 0; count < imageSlotCount; count++) serials.push(await vm.attachDisk(on.image, soon()));
     expect(serials).toEqual(Array.from({ length: imageSlotCount }, (_, slot) => `slot${String(slot)}`));
     // All slots are taken: this one runs its container from a hot-added disk.
     await on.guest.rehearse(vm, soon());
-    await expect(vm.attachDisk(on.image.path, soon())).resolves.toBe('disk-1');
+    await expect(vm.attachDisk(on.image, soon())).resolves.toBe('disk-1');
     for (const serial of [...serials, 'disk-1']) await vm.detachDisk(serial);
     expect(await readdir(join(on.root, 'vms', vm.id))).toEqual(['scratch.img']);
     await on.guest.rehearse(vm, soon());
@@ -214,7 +214,7 @@ describe('a daemon that is killed', () => {
     expect(await on.provider.sweep(new Set([id]))).toEqual([]);
     await on.guest.rehearse(vm!, soon());
     // The slot that the first daemon filled is known.
-    expect(await vm!.attachDisk(on.image.path, soon())).toBe('slot1');
+    expect(await vm!.attachDisk(on.image, soon())).toBe('slot1');
     await vm!.detachDisk('slot0');
     const another = await on.provider.claim(request, untraced, soon());
     expect(another.origin).toBe('clone');

@@ -6,6 +6,9 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_move}
 
 use crate::{log, modules, mounts::mount, paths};
 
+/// For pooled machines to rehearse with. It stays, so that the pages with its code are used for nothing else.
+const REHEARSAL: &str = "bin/rehearse";
+
 const NEW_ROOT: &str = "/newroot";
 const QUIET: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
@@ -41,7 +44,11 @@ fn switch_root() -> io::Result<()> {
         fs::create_dir(&target)?;
         mount_move(Path::new("/").join(folder), target)?;
     }
-    fs::remove_dir_all("/lib")?;
+    fs::create_dir(Path::new(NEW_ROOT).join("bin"))?;
+    fs::copy(Path::new("/").join(REHEARSAL), Path::new(NEW_ROOT).join(REHEARSAL))?;
+    for folder in ["/bin", "/lib"] {
+        fs::remove_dir_all(folder)?;
+    }
     fs::remove_file("/init")?;
     std::env::set_current_dir(NEW_ROOT)?;
     mount_move(".", "/")?;
