@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CriClient } from '../../src/cri/client.ts';
 import { TestNode } from '../harness/node.ts';
+import { podSecurity } from './kubelet-security.ts';
 
 /** Where a pod's VM comes from, by the handler that it is run with. */
 export const handlers = { pool: 'kelyfos', clone: 'clone', cold: 'cold' } as const;
@@ -32,7 +33,7 @@ export interface PodPlan {
     readonly log_directory: string;
     readonly labels?: Readonly<Record<string, string>>;
     readonly annotations?: Readonly<Record<string, string>>;
-    readonly linux: Readonly<Record<string, never>>;
+    readonly linux: typeof podSecurity;
   };
 }
 
@@ -59,7 +60,11 @@ export class BenchNode implements AsyncDisposable {
     const logDirectory = join(this.#node.daemon.scratch, 'logs', name);
     await mkdir(logDirectory, { recursive: true });
     const metadata = { name, uid: name, namespace: 'bench', attempt: 0 } as const;
-    return { name, logDirectory, config: { metadata, hostname: name, log_directory: logDirectory, linux: {} } };
+    return {
+      name,
+      logDirectory,
+      config: { metadata, hostname: name, log_directory: logDirectory, linux: podSecurity },
+    };
   }
 
   async removePod(id: string): Promise<void> {

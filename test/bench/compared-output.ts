@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stat } from 'node:fs/promises';
 import type { Compared } from './compared-lives.ts';
+import { containerSecurity } from './kubelet-security.ts';
 import type { BenchPair } from './pair.ts';
 import { Samples } from './samples.ts';
 import type { Subject } from './subject.ts';
@@ -27,7 +28,7 @@ async function outputRate(subject: Subject, image: string): Promise<number> {
     image: { image },
     command: ['sh', '-c', `for time in $(seq ${String(megabytes)}); do cat ${outputFile.path}; done`],
     log_path: 'container.log',
-    linux: {},
+    linux: containerSecurity,
   });
   await subject.rest();
   const began = performance.now();

@@ -1,5 +1,6 @@
 import type { BenchNode } from './bench-node.ts';
 import { fullPools } from './full-pools.ts';
+import { containerSecurity } from './kubelet-security.ts';
 import { proportionalMB, settledMemory } from './memory.ts';
 import { infoOfPodFrom, runSandbox } from './run-sandbox.ts';
 
@@ -50,7 +51,7 @@ async function sleepingPod(node: BenchNode): Promise<string> {
       image: { image: node.image },
       command: ['sleep', '100000'],
       log_path: 'sleeper.log',
-      linux: {},
+      linux: containerSecurity,
     },
   });
   await node.cri.call('StartContainer', { container_id: container });

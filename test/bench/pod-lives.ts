@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { BenchNode } from './bench-node.ts';
 import { FirstLine } from './first-line.ts';
 import { fullPools } from './full-pools.ts';
+import { containerSecurity } from './kubelet-security.ts';
 import { infoOfPodFrom, runSandbox, wholeCall } from './run-sandbox.ts';
 import { Samples } from './samples.ts';
 import { timed } from './timed.ts';
@@ -48,7 +49,7 @@ async function livePod(node: BenchNode, { calls, sandboxSteps, containerSteps }:
     image: { image },
     command: ['sh', '-c', script],
     log_path: logName,
-    linux: {},
+    linux: containerSecurity,
   };
 
   const began = performance.now();

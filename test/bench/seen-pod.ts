@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { FirstLine } from './first-line.ts';
 import { containerMarks } from './kubelet-marks.ts';
+import { containerSecurity } from './kubelet-security.ts';
 import type { StartedPod, Subject } from './subject.ts';
 import { timed } from './timed.ts';
 
@@ -26,7 +27,7 @@ export async function startSeenPod(subject: Subject, image: string): Promise<See
     command: ['sh', '-c', 'echo here I am; exec sleep 100000'],
     log_path: logName,
     ...containerMarks('container', plan.config.metadata),
-    linux: {},
+    linux: containerSecurity,
   });
   await subject.startContainer(container);
   const { at } = await firstLine.seen;

@@ -3,6 +3,7 @@ import { TestNode } from '../harness/node.ts';
 import type { BenchRun } from './bench-run.ts';
 import { fullPools } from './full-pools.ts';
 import { busyPercent, describeHost } from './host.ts';
+import { containerSecurity } from './kubelet-security.ts';
 import { assess, type Measurement } from './measurement.ts';
 import { lowestAvailable, residentMB } from './memory.ts';
 import { formatResults } from './report.ts';
@@ -107,7 +108,7 @@ async function startPod({ daemon: { cri, scratch } }: TestNode, number: number):
     metadata: { name, uid: name, namespace: 'bench', attempt: 0 },
     hostname: name,
     log_directory: join(scratch, 'logs', name),
-    linux: {},
+    linux: containerSecurity,
   };
   const { value, ms } = await timed(() => cri.call('RunPodSandbox', { config }, { timeoutMs: deadlineMs }));
   const id = value.pod_sandbox_id;

@@ -5,6 +5,7 @@ import type * as cri from '../../src/cri/gen/cri-types.ts';
 import type { Outgoing } from '../../src/cri/call.ts';
 import type { PodPlan } from './bench-node.ts';
 import { podMarks } from './kubelet-marks.ts';
+import { podSecurity } from './kubelet-security.ts';
 
 /** Under emulation, with many pods at once. */
 const callTimeoutMs = 300_000;
@@ -47,7 +48,7 @@ export class Subject {
     return {
       name,
       logDirectory,
-      config: { metadata, hostname: name, log_directory: logDirectory, ...marks, linux: {} },
+      config: { metadata, hostname: name, log_directory: logDirectory, ...marks, linux: podSecurity },
     };
   }
 
