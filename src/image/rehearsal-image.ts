@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rename, rm, truncate, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { wrap } from '../platform/errors.ts';
+import { tinyProgram } from './tiny-program.ts';
 
 /** More than a guest's kernel reads ahead at once. */
 const dataBytes = 96 * 4096;
@@ -12,6 +13,7 @@ const files: Readonly<Record<string, { readonly content: string | Buffer; readon
   'etc/group': { content: 'root:x:0:\n', mode: 0o644 },
   'data/pages': { content: Buffer.alloc(dataBytes, 1), mode: 0o644 },
   'bin/rehearse': { content: '', mode: 0o755 },
+  'bin/tiny': { content: tinyProgram(), mode: 0o755 },
   'bin/script': { content: '#!/bin/rehearse child\n', mode: 0o755 },
 };
 

@@ -22,7 +22,8 @@ type Outcome = Result<(), Box<dyn Error>>;
 /// A part and its name in the error.
 type Part = (&'static str, fn() -> Outcome);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
+    ("identity", processes::ask),
     ("files", files::read),
     ("writes", files::write),
     ("memory", memory::use_it),

@@ -83,6 +83,8 @@ fn mapped_file() -> io::Result<()> {
             unsafe { place.write_volatile(value.wrapping_add(1)) };
         }
     }
+    // SAFETY: the first half of the mapping, as a linker protects what it has relocated.
+    unsafe { mprotect(start, length / 2, MprotectFlags::READ) }?;
     // SAFETY: the whole mapping.
     unsafe { mprotect(start, length, MprotectFlags::READ | MprotectFlags::EXEC) }?;
     // SAFETY: nothing reads it afterwards.

@@ -1,6 +1,7 @@
 //! Programs that start others, and signals.
 
 use std::{
+    env,
     io::{self, Read, Write},
     process::{Command, ExitCode, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -8,20 +9,41 @@ use std::{
 
 use rustix::{
     fd::OwnedFd,
-    process::{Signal, getpid, kill_process},
+    fs::Mode,
+    process::{
+        Resource, Signal, getegid, geteuid, getgid, getgroups, getpid, getppid, getrlimit, getuid, kill_process, umask,
+    },
+    system::uname,
+    thread::{self, sched_getaffinity},
 };
 
 use crate::Outcome;
 
 /// The argument of a child: echo standard input.
 pub const CHILD: &str = "child";
+/// A program of the image that does nothing.
+const TINY: &str = "/bin/tiny";
 /// A script of the image, which this program is the interpreter of, with `child` as its argument.
 const SCRIPT: &str = "/bin/script";
 
 pub fn start() -> Outcome {
     echo(Command::new("/proc/self/exe").arg(CHILD))?;
     echo(&mut Command::new(SCRIPT))?;
+    let status = Command::new(TINY).status()?;
+    if !status.success() {
+        return Err(format!("{TINY} ended with {status}").into());
+    }
     forked()
+}
+
+/// What shells and language runtimes ask before they begin.
+pub fn ask() -> Outcome {
+    env::current_dir()?;
+    let _ids = (getppid(), getuid(), geteuid(), getgid(), getegid(), getgroups()?);
+    let _limits = (getrlimit(Resource::Nofile), sched_getaffinity(None)?);
+    let _names = (uname(), thread::name()?);
+    umask(umask(Mode::empty()));
+    Ok(())
 }
 
 pub fn child() -> ExitCode {
