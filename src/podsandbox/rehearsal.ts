@@ -56,12 +56,7 @@ export async function rehearse(vm: IdleVm, image: string, signal: AbortSignal): 
 }
 
 /** What is done with a container that runs. Its program has then done its part as well. */
-async function perform(
-  vm: IdleVm,
-  containerId: string,
-  begun: Promise<undefined>,
-  signal: AbortSignal,
-): Promise<void> {
+async function perform(vm: IdleVm, containerId: string, begun: Promise<undefined>, signal: AbortSignal): Promise<void> {
   await begun;
   const command = [program, 'child'];
   const { exitCode, stderr } = await execSync(
