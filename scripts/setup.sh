@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a Debian 12 machine with Node, npm and cargo (and Go, for the tests) ready to run kelyfos
 # from this checkout: Debian packages, npm packages with a current Node among them, generated code,
-# agent, jailer, unpacker, mkfs.erofs and the guest image. Does what is missing and nothing else; needs the
+# agent, jailer, networker, unpacker, mkfs.erofs and the guest image. Does what is missing and nothing else; needs the
 # network only for what is missing.
 #
 #   scripts/setup.sh                what bin/kelyfos needs
@@ -118,13 +118,13 @@ node=$checkout/node_modules/.bin/node
 # ---------------------------------------------------------------- generated code
 "$node" scripts/generate.ts 9>&- || die 'generation failed'
 
-# ---------------------------------------------------------------- agent, jailer, unpacker
+# ---------------------------------------------------------------- agent, jailer, networker, unpacker
 target=$(sed -n 's/^target = "\(.*\)"$/\1/p' .cargo/config.toml)
 built=${CARGO_TARGET_DIR:-$checkout/target}/$target/release
-[ -x "$built/kelyfos-jailer" ] || say 'building agent, jailer, rehearsal and unpacker (a few minutes)'
+[ -x "$built/kelyfos-networker" ] || say 'building agent, jailer, networker and unpacker (a few minutes)'
 # Cargo knows best what is stale, and answers in a blink when nothing is.
 quietly cargo build --release --locked --workspace --bins || die 'cargo build failed'
-for program in kelyfos-agent kelyfos-jailer kelyfos-unpacker; do
+for program in kelyfos-agent kelyfos-jailer kelyfos-networker kelyfos-unpacker; do
   ln -sfn "$built/$program" "libexec/$program"
 done
 

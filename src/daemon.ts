@@ -15,6 +15,7 @@ import { HostRuntime } from './host/host-runtime.ts';
 import { RegistryImages } from './image/images.ts';
 import { makeRehearsalImage } from './image/rehearsal-image.ts';
 import { NetworkNamespaces } from './network/network-namespaces.ts';
+import { Networker } from './network/networker.ts';
 import { CniPodNetworks } from './network/pod-networks.ts';
 import { isFile, isFolder } from './platform/file-kind.ts';
 import type { Log } from './platform/log.ts';
@@ -46,8 +47,13 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   const store = Store.open(join(config.root, 'state.lmdb'));
   started.defer(() => store.close());
 
-  const namespaces = new NetworkNamespaces({ markerDir: join(config.state, 'netns') });
+  const networker = new Networker({ program: config.cni.networker, log: log.child({ part: 'network' }) });
+  started.defer(() => {
+    networker.close();
+  });
+  const namespaces = new NetworkNamespaces({ networker, markerDir: join(config.state, 'netns') });
   const networks = new CniPodNetworks({
+    networker,
     confDir: config.cni.confDir,
     binDirs: config.cni.binDirs,
     cacheDir: join(config.state, 'cni', 'results'),

@@ -41,7 +41,7 @@ export interface Config {
   readonly defaultHandler: string;
   readonly cgroupDriver: 'auto' | 'systemd' | 'cgroupfs';
   readonly logLevel: LogLevel;
-  readonly cni: { readonly confDir: string; readonly binDirs: readonly string[] };
+  readonly cni: { readonly confDir: string; readonly binDirs: readonly string[]; readonly networker: string };
   readonly cdi: { readonly specDirs: readonly string[] };
   readonly images: {
     readonly registriesConf: string;
@@ -127,7 +127,7 @@ export function compileConfig(file: ConfigFile): Config {
     defaultHandler: file.default_handler,
     cgroupDriver: file.cgroup_driver,
     logLevel: file.log.level,
-    cni: { confDir: file.cni.conf_dir, binDirs: file.cni.bin_dirs },
+    cni: { confDir: file.cni.conf_dir, binDirs: file.cni.bin_dirs, networker: file.cni.networker },
     cdi: { specDirs: file.cdi.spec_dirs },
     images: {
       registriesConf: file.images.registries_conf,

@@ -10,7 +10,7 @@ let folder: string;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kelyfos-host-'));
   await mkdir(join(folder, 'guest'));
-  for (const name of ['qemu', 'jailer', 'skopeo', 'mkfs.erofs', 'unpacker'])
+  for (const name of ['qemu', 'jailer', 'skopeo', 'mkfs.erofs', 'unpacker', 'networker'])
     await writeFile(join(folder, name), '#!/bin/sh\n', { mode: 0o755 });
   for (const name of ['vmlinux', 'initramfs', 'guest.json']) await writeFile(join(folder, 'guest', name), '');
 });
@@ -25,6 +25,7 @@ async function check(change: Record<string, string> = {}): Promise<readonly stri
     skopeo: join(folder, 'skopeo'),
     mkfs: join(folder, 'mkfs.erofs'),
     unpacker: join(folder, 'unpacker'),
+    networker: join(folder, 'networker'),
     guest: join(folder, 'guest'),
     ...change,
   };
@@ -32,6 +33,7 @@ async function check(change: Record<string, string> = {}): Promise<readonly stri
   await writeFile(
     path,
     `[vm]\nqemu = "${values.qemu}"\njailer = "${values.jailer}"\nguest = "${values.guest}"
+[cni]\nnetworker = "${values.networker}"
 [images]\nskopeo = "${values.skopeo}"\nmkfs_erofs = "${values.mkfs}"\nunpacker = "${values.unpacker}"\n${change['images'] ?? ''}`,
   );
   return (await checkHost(await loadConfig(path))).map(({ key, text }) => `${key}: ${text}`.replaceAll(folder, ''));

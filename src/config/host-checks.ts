@@ -41,6 +41,7 @@ export async function findProgram(program: string, path = process.env['PATH'] ??
 const programs = [
   { key: 'vm.qemu', of: (c) => c.vm.qemu, hint: 'install the package qemu-system-x86' },
   { key: 'vm.jailer', of: (c) => c.vm.jailer, hint: 'build it from jailer/' },
+  { key: 'cni.networker', of: (c) => c.cni.networker, hint: 'build it from networker/' },
   { key: 'images.skopeo', of: (c) => c.images.skopeo, hint: 'install the package skopeo' },
   {
     key: 'images.mkfs_erofs',

@@ -80,6 +80,7 @@ export const configSchema = z.strictObject({
         '/opt/cni/bin',
         '/usr/lib/cni',
       ]),
+      networker: path(`${installDir}/libexec/kelyfos-networker`),
     })
     .prefault({}),
   cdi: z

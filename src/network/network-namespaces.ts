@@ -1,7 +1,6 @@
-import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, hasCode, messageOf, wrap } from '../platform/errors.ts';
-import { runBatch, runHostTool } from './host-tool.ts';
 
 /** The guest's end of the network: what QEMU opens in the namespace. */
 export const TAP_NAME = 'tap0';
@@ -21,21 +20,23 @@ const VM_ID = /^[0-9a-f]{16}$/;
  * Answers (ARP, neighbour discovery) need no setting: once joined, tc takes every packet off the
  * interface before the stack sees it.
  */
-const SYSCTLS = [
-  'net.ipv6.conf.default.accept_dad=0',
-  'net.ipv6.conf.default.accept_ra=0',
-  'net.ipv6.conf.default.router_solicitations=0',
-  `net.ipv6.conf.${TAP_NAME}.disable_ipv6=1`,
-];
+const SETTINGS = [
+  ['net/ipv6/conf/default/accept_dad', '0'],
+  ['net/ipv6/conf/default/accept_ra', '0'],
+  ['net/ipv6/conf/default/router_solicitations', '0'],
+  [`net/ipv6/conf/${TAP_NAME}/disable_ipv6`, '1'],
+] as const;
 
-const TAP_COMMANDS = [
-  `tuntap add dev ${TAP_NAME} mode tap vnet_hdr`,
-  'link set dev lo up',
-  `link set dev ${TAP_NAME} up`,
-  '',
-].join('\n');
+/** Makes and removes named namespaces. */
+export interface NamespaceMaker {
+  /** With loopback and a tap, both up. Settings are paths below /proc/sys, and values. */
+  make(namespace: string, tap: string, settings: readonly (readonly [string, string])[]): Promise<void>;
+  /** Idempotent. */
+  forget(namespace: string): Promise<void>;
+}
 
 export interface NetworkNamespacesOptions {
+  readonly networker: NamespaceMaker;
   /**
    * One empty file per namespace of this daemon. All daemons of a host share /run/netns: without the
    * markers the sweep of one would delete the namespaces of another.
@@ -45,9 +46,11 @@ export interface NetworkNamespacesOptions {
 
 /** Named network namespaces, one per VM, each with a tap that waits for QEMU and for a pod's interface. */
 export class NetworkNamespaces {
+  readonly #networker: NamespaceMaker;
   readonly #markerDir: string;
 
   constructor(options: NetworkNamespacesOptions) {
+    this.#networker = options.networker;
     this.#markerDir = options.markerDir;
   }
 
@@ -66,16 +69,7 @@ export class NetworkNamespaces {
       throw error;
     });
     try {
-      await this.#prepareDirectory(name);
-      await writeFile(netns, '', { flag: 'wx', mode: 0o444 });
-      // unshare binds its new namespace to the file, as `ip netns add` does, and one process less is
-      // needed to work in it. The tap has no owner: only a process with CAP_NET_ADMIN, the jailer before
-      // it drops its privileges, can open it. It must ask for IFF_VNET_HDR too, or offloads are lost.
-      await runHostTool(['unshare', `--net=${netns}`, 'ip', '-batch', '-'], { input: TAP_COMMANDS });
-      await Promise.all([
-        runHostTool(['sysctl', '-q', '-e', '-w', ...SYSCTLS], { netns }), // -e: a host without IPv6 lacks these
-        runBatch('tc', [`qdisc add dev ${TAP_NAME} ingress`], netns),
-      ]);
+      await this.#networker.make(netns, TAP_NAME, SETTINGS);
       return netns;
     } catch (error) {
       await this.remove(vmId).catch((left: unknown) => {
@@ -87,12 +81,9 @@ export class NetworkNamespaces {
 
   /** Removes the name. The kernel frees namespace, tap and interfaces once the last process in it is gone. Idempotent. */
   async remove(vmId: string): Promise<void> {
-    const [name, netns] = [this.#name(vmId), this.path(vmId)];
-    if (await exists(netns)) {
-      await runHostTool(['ip', 'netns', 'delete', name]).catch(async (error: unknown) => {
-        if (await exists(netns)) throw wrap(error, `remove network namespace ${name}`);
-      });
-    }
+    await this.#networker.forget(this.path(vmId)).catch((error: unknown) => {
+      throw wrap(error, `remove network namespace ${this.#name(vmId)}`);
+    });
     await rm(this.#marker(vmId), { force: true });
   }
 
@@ -105,14 +96,6 @@ export class NetworkNamespaces {
     return names.filter((name) => VM_ID.test(name)).sort();
   }
 
-  /** iproute2 keeps its folder a shared mount, so that names reach other mount namespaces, and makes it so with its first name. */
-  async #prepareDirectory(name: string): Promise<void> {
-    const mounts = await readFile('/proc/self/mountinfo', 'utf8');
-    if (mounts.includes(` ${NETNS_DIR} `)) return;
-    await runHostTool(['ip', 'netns', 'add', name]);
-    await runHostTool(['ip', 'netns', 'delete', name]);
-  }
-
   #name(vmId: string): string {
     if (!VM_ID.test(vmId)) throw new AppError('invalid', `VM id "${vmId}" is not 16 hex digits`);
     return `kelyfos-${vmId}`;
@@ -120,15 +103,5 @@ export class NetworkNamespaces {
 
   #marker(vmId: string): string {
     return join(this.#markerDir, vmId);
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false;
-    throw error;
   }
 }

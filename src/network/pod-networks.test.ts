@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { readdir, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FakePlugins } from './testing/fake-plugins.ts';
+import { LocalNetworker } from './testing/local-networker.ts';
 import { silentLog } from '../platform/log.ts';
 import { CniPodNetworks } from './pod-networks.ts';
 import type { AttachRequest } from './pod-networks.ts';
@@ -43,7 +44,8 @@ describe('pod networks', () => {
 
   function make(): CniPodNetworks {
     const { confDir, binDir, cacheDir } = fake;
-    return new CniPodNetworks({ confDir, binDirs: [binDir], cacheDir, log: silentLog(), pollMs: 20 });
+    const networker = new LocalNetworker();
+    return new CniPodNetworks({ networker, confDir, binDirs: [binDir], cacheDir, log: silentLog(), pollMs: 20 });
   }
 
   const takeOrder = async (): Promise<readonly string[]> => fake.takeOrder();

@@ -10,13 +10,21 @@ import type { NewAttachment, StepTrace } from './cni/chain.ts';
 import { ConfigFiles } from './cni/config-files.ts';
 import type { ConfigState } from './cni/config-files.ts';
 import { PluginRunner } from './cni/invoke.ts';
+import type { Programs } from './cni/invoke.ts';
 import { addressesOf, parseResult } from './cni/result.ts';
 import type { CniResult } from './cni/result.ts';
-import { joinTap, setTapMtu } from './join.ts';
-import { readNamespace } from './read-interfaces.ts';
+import { TAP_NAME } from './network-namespaces.ts';
+import { describeNamespace } from './read-interfaces.ts';
 import type { NamespaceNetwork } from './read-interfaces.ts';
 
+/** Does what needs a process of its own. */
+export interface JoiningPrograms extends Programs {
+  /** Connects interface and tap in a namespace; what there is in it, as `describeNamespace` takes it. */
+  join(namespace: string, interfaceName: string, tap: string): Promise<unknown>;
+}
+
 export interface CniPodNetworksOptions {
+  readonly networker: JoiningPrograms;
   /** Where CNI configurations are, e.g. /etc/cni/net.d. */
   readonly confDir: string;
   /** Where CNI plugins are, e.g. /opt/cni/bin. */
@@ -51,11 +59,10 @@ export interface PodNetworksState {
 }
 
 const NO_TRACE: StepTrace = { step: (_name, work) => work(NO_TRACE) };
-/** The path of a default tap: what needs no command. */
-const DEFAULT_MTU = 1500;
 
 /** Pods' networks by CNI plugins: ADD into the namespace of a VM, joined with its tap, and DEL. */
 export class CniPodNetworks {
+  readonly #networker: JoiningPrograms;
   readonly #log: Log;
   readonly #files: ConfigFiles;
   readonly #chain: PluginChain;
@@ -69,11 +76,15 @@ export class CniPodNetworks {
   #checking: Promise<void> | undefined;
 
   constructor(options: CniPodNetworksOptions) {
+    this.#networker = options.networker;
     this.#log = options.log;
     this.#pollMs = options.pollMs ?? 5_000;
     this.#cache = new AttachmentCache(options.cacheDir);
     const timeout = options.pluginTimeoutMs === undefined ? {} : { timeoutMs: options.pluginTimeoutMs };
-    this.#chain = new PluginChain(new PluginRunner({ binDirs: options.binDirs, ...timeout }), this.#cache);
+    this.#chain = new PluginChain(
+      new PluginRunner({ programs: options.networker, binDirs: options.binDirs, ...timeout }),
+      this.#cache,
+    );
     this.#files = new ConfigFiles({
       directory: options.confDir,
       log: options.log,
@@ -216,11 +227,8 @@ export class CniPodNetworks {
   }
 
   async #connect(request: AttachRequest, result: CniResult, trace: StepTrace): Promise<AttachedNetwork> {
-    return trace.step('network join', async (parts) => {
-      const [network] = await Promise.all([
-        parts.step('read interfaces', () => readNamespace(request.netns, addressesOf(result))),
-        parts.step('join tap', () => joinTap(request.netns, POD_INTERFACE)),
-      ]);
+    return trace.step('network join', async () => {
+      const network = describeNamespace(await this.#networker.join(request.netns, POD_INTERFACE, TAP_NAME));
       const joined = network.interfaces.find((each) => each.name === POD_INTERFACE);
       if (joined === undefined) {
         throw new AppError(
@@ -228,7 +236,6 @@ export class CniPodNetworks {
           `the CNI plugins gave ${POD_INTERFACE} of sandbox ${request.sandboxId} no address`,
         );
       }
-      if (joined.mtu !== DEFAULT_MTU) await setTapMtu(request.netns, joined.mtu);
       for (const { name } of network.interfaces.filter((each) => each !== joined)) {
         this.#log.warn(
           { sandboxId: request.sandboxId },

@@ -5,10 +5,12 @@ import { installDir } from '../../src/config/install-dir.ts';
 import { guestLink } from '../../src/guest-link.ts';
 import { makeRehearsalImage } from '../../src/image/rehearsal-image.ts';
 import { NetworkNamespaces } from '../../src/network/network-namespaces.ts';
+import { Networker } from '../../src/network/networker.ts';
 import { silentLog, type Log } from '../../src/platform/log.ts';
 import type { GuestLink } from '../../src/vm/guest-link.ts';
 import { openProvider, type OpenProvider } from '../../src/vm/open-provider.ts';
 import { vmClassDefaults, type VmClass } from '../../src/vm/vm-class.ts';
+import { networkerProgram } from './networker.ts';
 
 const gibibyte = 1024 ** 3;
 /** Size of the images of these tests, as the configuration has it for a daemon. */
@@ -49,6 +51,7 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
   const mkfsErofs = join(installDir, 'libexec', 'mkfs.erofs');
   await makeRehearsalImage({ path: image, mkfsErofs, bytes: imageBytes });
   const guest = guestLink(image, log);
+  const networker = new Networker({ program: networkerProgram, log });
   const opened = await openProvider({
     root,
     state,
@@ -58,12 +61,16 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
     cgroupDriver: 'cgroupfs',
     guestImage: join(installDir, 'guest', 'image', 'current'),
     classes: options.classes ?? [smallClass],
-    netns: new NetworkNamespaces({ markerDir: join(state, 'netns') }),
+    netns: new NetworkNamespaces({ networker, markerDir: join(state, 'netns') }),
     guest,
     imageBytes,
     bootTimeoutMs: 90_000,
     memoryReserveBytes: options.memoryReserveBytes ?? 0,
     log,
   });
-  return { ...opened, state, root, image, guest };
+  const close = async (): Promise<void> => {
+    await opened.close();
+    networker.close();
+  };
+  return { ...opened, close, state, root, image, guest };
 }

@@ -7,9 +7,11 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 
 import { NetworkNamespaces, TAP_NAME } from '../../src/network/network-namespaces.ts';
+import { Networker } from '../../src/network/networker.ts';
 import { CniPodNetworks } from '../../src/network/pod-networks.ts';
 import type { AttachRequest, AttachedNetwork } from '../../src/network/pod-networks.ts';
 import { silentLog } from '../../src/platform/log.ts';
+import { networkerProgram } from '../harness/networker.ts';
 import { TapGuest } from '../harness/tap-guest.ts';
 import type { RunningProgram } from '../harness/tap-guest.ts';
 
@@ -25,6 +27,7 @@ const PORT = 7_000;
 /** Real plugins, real namespaces and taps; only the virtual machine is played by a TapGuest. */
 describe('network', () => {
   let root: string;
+  const networker = new Networker({ program: networkerProgram, log: silentLog() });
   let namespaces: NetworkNamespaces;
   let networks: CniPodNetworks;
   const vms: string[] = [];
@@ -45,6 +48,7 @@ describe('network', () => {
   });
 
   afterAll(async () => {
+    networker.close();
     await execa('ip', ['netns', 'delete', outside]);
     await execa('ip', ['link', 'delete', bridge], { reject: false });
     if (!hadPortChains) await removePortChains();
@@ -53,7 +57,7 @@ describe('network', () => {
   beforeEach(async () => {
     root = await mkdtemp(join(tmpdir(), 'kelyfos-network-'));
     await mkdir(join(root, 'net.d'));
-    namespaces = new NetworkNamespaces({ markerDir: join(root, 'netns') });
+    namespaces = new NetworkNamespaces({ networker, markerDir: join(root, 'netns') });
     networks = makeNetworks();
     await configure(dualStack());
   });
@@ -74,6 +78,7 @@ describe('network', () => {
 
   function makeNetworks(): CniPodNetworks {
     return new CniPodNetworks({
+      networker,
       confDir: join(root, 'net.d'),
       binDirs: BIN_DIRS,
       cacheDir: join(root, 'results'),

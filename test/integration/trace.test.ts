@@ -65,7 +65,7 @@ test('the steps of a pod from RunPodSandbox to the first line of its container',
   expect(names(run)).toEqual(
     expect.arrayContaining([
       ...['0 claim', '1 vm.clone', '2 vm.template', '2 vm.site', '3 vm.netns', '2 vm.qemu', '2 vm.guest'],
-      ...['0 network', '1 cni bridge', '1 network join', '2 join tap', '0 configure guest', '0 record ready'],
+      ...['0 network', '1 cni bridge', '1 network join', '0 configure guest', '0 record ready'],
     ]),
   );
   expect(names(create)).toEqual(expect.arrayContaining(['0 attach disks', '0 create in guest']));

@@ -4,6 +4,7 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FakePlugins } from '../testing/fake-plugins.ts';
 import { expectGolden } from '../testing/golden.ts';
+import { LocalNetworker } from '../testing/local-networker.ts';
 import { AttachmentCache } from './attachment-cache.ts';
 import { PluginChain } from './chain.ts';
 import type { NewAttachment, StepTrace } from './chain.ts';
@@ -38,7 +39,7 @@ describe('a chain of plugins', () => {
     await fake.install('one', 'two', 'three');
     for (const [type, result] of Object.entries(results)) await fake.returns(type, result);
     cache = new AttachmentCache(fake.cacheDir);
-    chain = new PluginChain(new PluginRunner({ binDirs: [fake.binDir] }), cache);
+    chain = new PluginChain(new PluginRunner({ programs: new LocalNetworker(), binDirs: [fake.binDir] }), cache);
   });
 
   afterEach(() => fake.remove());

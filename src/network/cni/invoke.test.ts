@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FakePlugins } from '../testing/fake-plugins.ts';
+import { LocalNetworker } from '../testing/local-networker.ts';
 import { identify, waitGone } from '../../platform/processes.ts';
 import { PluginRunner } from './invoke.ts';
 
@@ -14,7 +15,7 @@ describe('calling a plugin', () => {
   beforeEach(async () => {
     fake = new FakePlugins();
     await fake.install('net');
-    runner = new PluginRunner({ binDirs: ['/no/such/dir', fake.binDir] });
+    runner = new PluginRunner({ programs: new LocalNetworker(), binDirs: ['/no/such/dir', fake.binDir] });
   });
 
   afterEach(() => fake.remove());
@@ -57,7 +58,7 @@ describe('calling a plugin', () => {
 
   test('a plugin that gives no answer is ended', async () => {
     await fake.behaves('net', 'DEL', 'exec sleep 300');
-    const impatient = new PluginRunner({ binDirs: [fake.binDir], timeoutMs: 100 });
+    const impatient = new PluginRunner({ programs: new LocalNetworker(), binDirs: [fake.binDir], timeoutMs: 100 });
     await expect(impatient.run('DEL', 'net', {}, {})).rejects.toMatchObject({
       kind: 'deadline',
       message: 'CNI plugin net (DEL): no answer in 100 ms',

@@ -1,9 +1,9 @@
 import { stat } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { execa, ExecaError } from 'execa';
 import { z } from 'zod';
-import { AppError, abortError, hasCode } from '../../platform/errors.ts';
+import { AppError, abortError, hasCode, messageOf } from '../../platform/errors.ts';
 import type { ErrorKind } from '../../platform/errors.ts';
 
 export type CniCommand = 'ADD' | 'DEL' | 'STATUS';
@@ -11,7 +11,31 @@ export type CniCommand = 'ADD' | 'DEL' | 'STATUS';
 /** The variables of one call beside CNI_COMMAND and CNI_PATH. */
 export type CniEnvironment = Readonly<Record<string, string>>;
 
+/** How a program came to its end. */
+export interface ProgramEnd {
+  readonly stdout: string;
+  readonly stderr: string;
+  /** Null when a signal has ended it. */
+  readonly code: number | null;
+  readonly signal: number | null;
+}
+
+export interface RunningProgram {
+  /** When it has ended and nobody holds its output open. Rejects, with the system's error as cause, when it cannot be started. */
+  readonly ended: Promise<ProgramEnd>;
+  /** To all of its process group, which may outlive it. */
+  kill(signal: NodeJS.Signals): void;
+  /** Whoever holds its output open is waited for no longer. */
+  abandon(): void;
+}
+
+/** Runs programs, each in a process group of its own, with what the daemon's environment has and more. */
+export interface Programs {
+  run(program: string, environment: Readonly<Record<string, string>>, input: string): RunningProgram;
+}
+
 export interface PluginRunnerOptions {
+  readonly programs: Programs;
   /** Where plugins are looked for, in this order; also their CNI_PATH, for the plugins they call in turn. */
   readonly binDirs: readonly string[];
   readonly timeoutMs?: number;
@@ -30,18 +54,20 @@ export class PluginError extends AppError {
   /** https://www.cni.dev/docs/spec/#error; 0 when the plugin ended without saying why. */
   readonly code: number;
 
-  constructor(kind: ErrorKind, message: string, code: number, cause: unknown) {
-    super(kind, message, { cause });
+  constructor(kind: ErrorKind, message: string, code: number) {
+    super(kind, message);
     this.code = code;
   }
 }
 
 /** Calls CNI plugins: configuration on stdin, parameters in the environment, result or error as JSON on stdout. */
 export class PluginRunner {
+  readonly #programs: Programs;
   readonly #binDirs: readonly string[];
   readonly #timeoutMs: number;
 
   constructor(options: PluginRunnerOptions) {
+    this.#programs = options.programs;
     this.#binDirs = options.binDirs;
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   }
@@ -86,54 +112,41 @@ export class PluginRunner {
   ): Promise<unknown> {
     const label = `CNI plugin ${call.type} (${call.command})`;
     if (signal?.aborted) throw abortError(signal, label);
-    // A group of its own: the IPAM plugin that a plugin calls must end with it, or an address might be
-    // taken after DEL has given it back.
-    const child = execa(call.path, {
-      input: call.input,
-      env: call.env,
-      detached: true,
-      cleanup: false,
-      maxBuffer: 4 << 20,
-    });
+    // With its group: the IPAM plugin that a plugin calls must end with it, or an address might be taken after DEL has
+    // given it back.
+    const program = this.#programs.run(call.path, call.env, call.input);
     const deadline = AbortSignal.timeout(this.#timeoutMs);
     const end = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
     const timers: NodeJS.Timeout[] = [];
     const stop = (): void => {
-      killGroup(child.pid, 'SIGTERM');
+      program.kill('SIGTERM');
       const kill = setTimeout(() => {
-        killGroup(child.pid, 'SIGKILL');
+        program.kill('SIGKILL');
       }, GRACE_MS);
       const giveUp = setTimeout(() => {
-        child.stdout.destroy();
-        child.stderr.destroy();
+        program.abandon();
       }, 2 * GRACE_MS);
       timers.push(kill, giveUp);
     };
     end.addEventListener('abort', stop, { once: true });
     try {
-      const { stdout } = await child;
-      return stdout.trim() === '' ? undefined : parseOutput(stdout, label);
+      const ended = await program.ended.catch((error: unknown) => {
+        throw failedToRun(error, label);
+      });
+      if (ended.code !== 0) throw describe(ended, label);
+      return ended.stdout.trim() === '' ? undefined : parseOutput(ended.stdout, label);
     } catch (error) {
       if (signal?.aborted) throw abortError(signal, label);
       if (deadline.aborted) {
         throw new AppError('deadline', `${label}: no answer in ${String(this.#timeoutMs)} ms`, { cause: error });
       }
-      throw error instanceof Error ? describe(error, label) : error;
+      throw error;
     } finally {
       end.removeEventListener('abort', stop);
       for (const timer of timers) clearTimeout(timer);
       // Whoever of the group has let go of its output and still runs.
-      if (end.aborted) killGroup(child.pid, 'SIGKILL');
+      if (end.aborted) program.kill('SIGKILL');
     }
-  }
-}
-
-function killGroup(pid: number | undefined, signal: NodeJS.Signals): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, signal);
-  } catch (error) {
-    if (!hasCode(error, 'ESRCH')) throw error;
   }
 }
 
@@ -145,27 +158,28 @@ function parseOutput(text: string, label: string): unknown {
   }
 }
 
+/** With the system's error as the cause, if that kept it from starting. */
+function failedToRun(error: unknown, label: string): AppError {
+  const cause = error instanceof AppError ? error.cause : undefined;
+  const kind = cause === undefined ? 'internal' : 'failed-precondition';
+  return new AppError(kind, `${label}: ${messageOf(error)}`, { cause });
+}
+
 /** What the plugin says on stdout; else its last words on stderr. */
-function describe(error: Error, label: string): Error {
-  if (!(error instanceof ExecaError)) return error;
-  const { exitCode, signal } = error;
-  if (exitCode === undefined && signal === undefined) {
-    return new AppError('failed-precondition', `${label}: ${error.shortMessage}`, { cause: error.cause });
-  }
-  const [stdout, stderr] = [textOf(error.stdout), textOf(error.stderr)];
+function describe({ code: exitCode, signal, stdout, stderr }: ProgramEnd, label: string): PluginError {
   const reported = errorSchema.safeParse(tryJson(stdout));
   if (!reported.success) {
-    const how = signal ?? `exit code ${String(exitCode)}`;
-    return new PluginError('internal', `${label}: ${how}: ${tail(stderr || stdout) || 'no error message'}`, 0, error);
+    const how = signal === null ? `exit code ${String(exitCode)}` : signalName(signal);
+    return new PluginError('internal', `${label}: ${how}: ${tail(stderr || stdout) || 'no error message'}`, 0);
   }
   const { code, msg, details } = reported.data;
   const text = [msg, details].filter((each) => each !== '').join(': ') || tail(stderr) || 'no error message';
-  return new PluginError(kindOf(code), `${label}: ${text} (code ${String(code)})`, code, error);
+  return new PluginError(kindOf(code), `${label}: ${text} (code ${String(code)})`, code);
 }
 
-/** Output is missing when the program could not be started. */
-function textOf(output: unknown): string {
-  return typeof output === 'string' ? output : '';
+function signalName(signal: number): string {
+  const known = Object.entries(constants.signals).find(([, number]) => number === signal);
+  return known?.[0] ?? `signal ${String(signal)}`;
 }
 
 function kindOf(code: number): ErrorKind {
