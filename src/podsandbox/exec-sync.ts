@@ -37,6 +37,7 @@ export async function execSync(source: ExecSource, request: ExecSyncRequest, sig
       process: { argv: [...command] },
       stdio: { stdin: false, tty: false },
       timeoutMs: BigInt(timeoutSeconds) * 1000n,
+      resultOnly: true,
     },
   };
   const limit =

@@ -71,7 +71,8 @@ pub fn start(
         responses: sender,
         deadline,
     };
-    tokio::spawn(session.run(child, ends, Input { stdio, first, requests }));
+    let result_only = request.result_only && !stdio.tty;
+    tokio::spawn(session.run(child, ends, Input { stdio, first, requests, result_only }));
     Ok(receiver)
 }
 
@@ -135,6 +136,8 @@ struct Input {
     /// The request that has started it may carry input as well.
     first: ExecRequest,
     requests: Streaming<ExecRequest>,
+    /// Nobody waits to hear of the start.
+    result_only: bool,
 }
 
 struct Session {
@@ -160,9 +163,11 @@ impl Session {
             ..
         } = child;
         let oom_kills = self.container.cgroup.oom_kills();
+        let result_only = input.result_only;
         let terminal = tokio::select! {
-            result = until_executed(&messages) => result,
-            () = self.responses.closed() => Ok(None),
+            result = until_executed(&messages), if !result_only => result,
+            () = self.responses.closed(), if !result_only => Ok(None),
+            else => Ok(None),
         };
         let terminal = match terminal.and_then(|fd| fd.map(stdio::stream).transpose().map_err(|error| failed(&error))) {
             Ok(terminal) => terminal.map(Arc::new),
@@ -174,13 +179,13 @@ impl Session {
                 return;
             }
         };
-        let _ = self
-            .responses
-            .send(Ok(ExecResponse {
+        if !result_only {
+            let started = ExecResponse {
                 started: true,
                 ..ExecResponse::default()
-            }))
-            .await;
+            };
+            let _ = self.responses.send(Ok(started)).await;
+        }
         let (exited, has_exited) = watch::channel(false);
         let (stdin, output) = match ends {
             Some(ends) => {
@@ -227,13 +232,17 @@ impl Session {
             oom_killed,
             ..exit_of(status)
         };
-        let _ = self
-            .responses
-            .send(Ok(ExecResponse {
-                exit: Some(exit),
-                ..ExecResponse::default()
-            }))
-            .await;
+        // It has ended, so there is nothing to wait for.
+        let executed = if result_only {
+            until_executed(&messages).await.map(drop)
+        } else {
+            Ok(())
+        };
+        let result = executed.map(|()| ExecResponse {
+            exit: Some(exit),
+            ..ExecResponse::default()
+        });
+        let _ = self.responses.send(result).await;
         self.container.exec_cgroups.release(self.cgroup);
     }
 

@@ -38,7 +38,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 pub use self::launcher::plain;
@@ -309,8 +309,14 @@ impl Containers {
             .map(|start| start.container_id.clone())
             .unwrap_or_default();
         let container = self.shared.get(&id)?;
-        let responses = exec::start(&self.shared, container, first, requests)?;
-        Ok(Box::pin(Received(responses)))
+        let result_only = first.start.as_ref().is_some_and(|it| it.result_only);
+        let mut responses = exec::start(&self.shared, container, first, requests)?;
+        if !result_only {
+            return Ok(Box::pin(Received(responses)));
+        }
+        // The head of the answer goes with the first message, and not before it.
+        let first = responses.recv().await;
+        Ok(Box::pin(tokio_stream::iter(first).chain(Received(responses))))
     }
 
     /// Figures of all containers; those of one that is being removed are left out.

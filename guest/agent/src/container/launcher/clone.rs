@@ -7,6 +7,7 @@ use std::{
 };
 
 use thiserror::Error;
+use tokio::sync::OnceCell;
 
 use super::{
     child,
@@ -73,7 +74,9 @@ pub struct Child {
 /// What the child says. The names of its steps are kept here, since the rest of the `Launch` is gone.
 #[derive(Debug)]
 pub struct Messages {
-    socket: Stream,
+    socket: OwnedFd,
+    /// The same socket, from when somebody listens on: whatever it says would wake the agent.
+    listening: OnceCell<Stream>,
     labels: Vec<String>,
     argv0: String,
 }
@@ -104,7 +107,6 @@ pub fn launch(
     };
     let (ours, theirs) = sys::message_socket_pair().map_err(failed("make a socket pair"))?;
     check_streams(launch).map_err(failed("use the standard streams"))?;
-    let socket = stdio::stream(ours).map_err(failed("watch the socket"))?;
     let mut pidfd = -1;
     let spawned = reaper.spawn(|| {
         let _signals = BlockedSignals::new();
@@ -133,7 +135,8 @@ pub fn launch(
         pid,
         pidfd,
         messages: Messages {
-            socket,
+            socket: ours,
+            listening: OnceCell::new(),
             labels,
             argv0: argv0.to_owned(),
         },
@@ -167,7 +170,13 @@ impl Messages {
     /// The next thing the child says.
     pub async fn next(&self) -> Result<Message, LaunchError> {
         let mut buffer = [0; SIZE];
-        let received = self.socket.async_io(tokio::io::Interest::READABLE, |socket| {
+        let listen = async || stdio::stream(self.socket.try_clone()?);
+        let socket = self.listening.get_or_try_init(listen).await;
+        let socket = socket.map_err(|source| LaunchError::Step {
+            step: "watch the socket".to_owned(),
+            source,
+        })?;
+        let received = socket.async_io(tokio::io::Interest::READABLE, |socket| {
             sys::receive(socket.as_fd(), &mut buffer)
         });
         let (count, descriptor) = match received.await {
