@@ -4,6 +4,7 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import {
   Channel,
+  type ExecResponse,
   type OutputRecord,
   type OutputRequestSchema,
   Seccomp_Kind,
@@ -252,6 +253,27 @@ describe('exec', () => {
     await expect(exec(['nope'])).rejects.toThrow('exec: "nope": executable file not found in $PATH');
     expect(await codeOf(exec(['true'], { containerId: 'none' }))).toBe(Code.NotFound);
     expect(await codeOf(exec([]))).toBe(Code.InvalidArgument);
+  });
+
+  const result = async (argv: readonly string[], more: object = {}): Promise<readonly ExecResponse[]> => {
+    const requests = new Requests<ExecRequest>();
+    requests.push({
+      start: { containerId: idle, inherit: true, resultOnly: true, process: { argv: [...argv] }, ...more },
+    });
+    requests.end();
+    return Array.fromAsync(it.client().exec(requests));
+  };
+
+  test('its result alone: output, exit, and why it could not be executed', async () => {
+    expect(await result(['true'])).toMatchObject([{ started: false, exit: { code: 0 } }]);
+    const answers = await result(['sh', '-c', 'head -c 300000 /dev/zero; exit 3']);
+    expect(answers.some(({ started }) => started)).toBe(false);
+    expect(Buffer.concat(answers.map(({ data }) => data)).length).toBe(300_000);
+    expect(answers.at(-1)).toMatchObject({ exit: { code: 3 } });
+    await expect(result(['/bin/nope'])).rejects.toThrow('exec: "/bin/nope": no such file or directory');
+    expect(await result(['sleep', '100'], { timeoutMs: 200n })).toMatchObject([
+      { exit: { code: 137, timedOut: true } },
+    ]);
   });
 
   const sleepers = async (): Promise<string> =>

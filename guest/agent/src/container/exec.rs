@@ -72,7 +72,16 @@ pub fn start(
         deadline,
     };
     let result_only = request.result_only && !stdio.tty;
-    tokio::spawn(session.run(child, ends, Input { stdio, first, requests, result_only }));
+    tokio::spawn(session.run(
+        child,
+        ends,
+        Input {
+            stdio,
+            first,
+            requests,
+            result_only,
+        },
+    ));
     Ok(receiver)
 }
 
