@@ -8,6 +8,7 @@ use crate::message::Body;
 use crate::namespace;
 use crate::netlink::Netlink;
 use crate::network::{Link, Network, around, links, set_mtu};
+use crate::outer_end;
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_NEWTFILTER: u16 = 44;
@@ -54,7 +55,7 @@ pub struct Join {
 /// completes checksums and cuts up segments exactly when that device cannot: into the tap they pass as they are if
 /// the guest has accepted offloads (virtio-net header), out of a veth always.
 pub fn join(order: &Join) -> Result<Network> {
-    namespace::enter(&order.namespace)?;
+    let outside = namespace::enter(&order.namespace)?;
     let mut netlink = Netlink::open().map_err(Error::during("open rtnetlink"))?;
     let links = links(&mut netlink)?;
     let find = |name: &str| {
@@ -72,7 +73,10 @@ pub fn join(order: &Join) -> Result<Network> {
     if tap.mtu != interface.mtu {
         set_mtu(tap, interface.mtu, &mut netlink)?;
     }
-    around(links, &mut netlink)
+    let interface = interface.clone();
+    let network = around(links, &mut netlink)?;
+    outer_end::silence(&interface, &mut netlink, &outside)?;
+    Ok(network)
 }
 
 fn receive_in_tc(link: &Link, netlink: &mut Netlink) -> Result<()> {

@@ -11,6 +11,7 @@ mod message;
 mod namespace;
 mod netlink;
 mod network;
+mod outer_end;
 mod plugin;
 mod tap;
 

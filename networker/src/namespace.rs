@@ -14,6 +14,9 @@ use crate::netlink::Netlink;
 use crate::network::{links, set_up};
 use crate::tap;
 
+/// The calling thread's.
+const OWN: &str = "/proc/thread-self/ns/net";
+
 #[derive(Debug, Deserialize)]
 pub struct Make {
     /// Its name: a file that is made, in the folder of iproute2.
@@ -36,7 +39,7 @@ pub fn make(order: &Make) -> Result<()> {
     // SAFETY: no descriptors are unshared, only what this thread's sockets will be in.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
         .map_err(|error| Error::during("make a network namespace")(error.into()))?;
-    mount_bind("/proc/thread-self/ns/net", path)
+    mount_bind(OWN, path)
         .map_err(|error| Error::during(format!("name a network namespace {}", path.display()))(error.into()))?;
     tap::make(&order.tap)?;
     for (name, value) in &order.settings {
@@ -78,11 +81,17 @@ fn share_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Takes the calling thread into a network namespace, for good.
-pub fn enter(path: &Path) -> Result<()> {
+/// Takes the calling thread into a network namespace, for good; the one that it was in.
+pub fn enter(path: &Path) -> Result<File> {
+    let outside = File::open(OWN).map_err(Error::during(format!("open {OWN}")))?;
     let file = File::open(path).map_err(Error::during(format!("open {}", path.display())))?;
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|error| Error::during(format!("enter {}", path.display()))(error.into()))
+    switch(&file).map_err(Error::during(format!("enter {}", path.display())))?;
+    Ok(outside)
+}
+
+/// Takes the calling thread into a network namespace.
+pub fn switch(to: &File) -> io::Result<()> {
+    Ok(move_into_link_name_space(to.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
 /// Removes the name of a network namespace. One that leads nowhere is removed as well.

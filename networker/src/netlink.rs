@@ -34,6 +34,14 @@ impl Netlink {
         self.receive(|_| ())
     }
 
+    /// What the kernel answers to a question about one thing.
+    pub fn ask(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
+        self.send(kind, NLM_F_ACK, body)?;
+        let mut answer = Vec::new();
+        self.receive(|body| answer = body.to_vec())?;
+        Ok(answer)
+    }
+
     /// All that the kernel has of a kind.
     pub fn dump(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         self.send(kind, NLM_F_DUMP, body)?;

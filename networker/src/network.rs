@@ -9,14 +9,14 @@ use crate::error::{Error, Result};
 use crate::message::{Attributes, Body, ip, u16_at, u32_at};
 use crate::netlink::Netlink;
 
-const RTM_GETLINK: u16 = 18;
+pub const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const RTM_GETADDR: u16 = 22;
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETNEIGH: u16 = 30;
 
 // Length of the header that each kind of message has before its attributes.
-const LINK_HEADER: usize = 16;
+pub const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 const ROUTE_HEADER: usize = 12;
 const HOP_HEADER: usize = 8;
@@ -24,8 +24,10 @@ const NEIGHBOUR_HEADER: usize = 12;
 
 const IFF_UP: u32 = 1;
 const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
+pub const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+pub const IFLA_LINK: u16 = 5;
+const IFLA_LINK_NETNSID: u16 = 37;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -64,17 +66,27 @@ pub struct Network {
     pub neighbours: Vec<Neighbour>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Link {
     #[serde(skip)]
     pub index: u32,
+    #[serde(skip)]
+    pub other_end: Option<OtherEnd>,
     pub name: String,
     pub mac: String,
     pub mtu: u32,
     pub addresses: Vec<Address>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+/// Of a pair of interfaces, in another namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherEnd {
+    pub index: u32,
+    /// By which this namespace knows the other.
+    pub namespace: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
     ip: IpAddr,
@@ -177,6 +189,10 @@ fn link(message: &[u8]) -> Option<Link> {
     let attributes = Attributes::after(message, LINK_HEADER);
     Some(Link {
         index: u32_at(message, 4)?,
+        other_end: attributes
+            .u32(IFLA_LINK)
+            .zip(attributes.u32(IFLA_LINK_NETNSID))
+            .map(|(index, namespace)| OtherEnd { index, namespace }),
         name: attributes.name(IFLA_IFNAME)?,
         mac: attributes.mac(IFLA_ADDRESS).unwrap_or_default(),
         mtu: attributes.u32(IFLA_MTU)?,

@@ -109,6 +109,24 @@ describe('a namespace', () => {
     expect(network.neighbours).toEqual([{ address: '10.1.0.1', mac: '02:00:00:00:00:ff', interface: 'eth0' }]);
   });
 
+  test('has the outer end of its interface without IPv6 where that is a port of a bridge, and there alone', async () => {
+    const [bridge, outer] = [`kb${name.slice(-8)}`, `ko${name.slice(-8)}`];
+    const ipv6IsOff = async (link: string): Promise<boolean> =>
+      (await readFile(`/proc/sys/net/ipv6/conf/${link}/disable_ipv6`, 'utf8')).trim() === '1';
+    await execa('ip', ['link', 'add', outer, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name]);
+    try {
+      await networker.join(path, 'eth0', tap);
+      expect(await ipv6IsOff(outer)).toBe(false);
+      await execa('ip', ['link', 'add', bridge, 'type', 'bridge']);
+      await execa('ip', ['link', 'set', outer, 'master', bridge]);
+      await networker.join(path, 'eth0', tap);
+      expect([await ipv6IsOff(outer), await ipv6IsOff(bridge)]).toEqual([true, false]);
+    } finally {
+      await execa('ip', ['link', 'delete', outer]);
+      await execa('ip', ['link', 'delete', bridge], { reject: false });
+    }
+  });
+
   test('without the interface is refused, and so is one that there is already', async () => {
     await expect(networker.join(path, 'eth0', tap)).rejects.toThrow('there is no interface eth0');
     await expect(networker.make(path, tap, [])).rejects.toThrow(`make ${path}: File exists`);
