@@ -13,6 +13,7 @@ mod netlink;
 mod network;
 mod outer_end;
 mod plugin;
+mod signals;
 mod tap;
 
 use std::io::{self, BufRead, Write};
@@ -23,6 +24,10 @@ use crate::call::{Answer, Call, Outcome, Work};
 use crate::error::Error;
 
 fn main() -> ExitCode {
+    if let Err(error) = signals::leave_end_to_input() {
+        eprintln!("kelyfos-networker: {error}");
+        return ExitCode::FAILURE;
+    }
     for line in io::stdin().lock().lines() {
         let call = line.and_then(|line| serde_json::from_str::<Call>(&line).map_err(io::Error::other));
         let call = match call {

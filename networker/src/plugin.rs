@@ -107,6 +107,13 @@ mod tests {
     }
 
     #[test]
+    fn hears_signals_that_this_program_does_not() {
+        crate::signals::leave_end_to_input().unwrap();
+        let ended = run(&order("kill -TERM $$; echo survived", ""), |_| ()).unwrap();
+        assert_eq!((ended.stdout.as_str(), ended.signal), ("", Some(15)));
+    }
+
+    #[test]
     fn takes_more_input_than_a_pipe_holds_and_bounds_output() {
         let long = format!("LONG={}", "x".repeat(300_000));
         let ended = run(&order("echo ${#LONG}", &long), |_| ()).unwrap();

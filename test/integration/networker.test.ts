@@ -196,7 +196,12 @@ describe('a program', () => {
     const runner = await install(...waits);
     const run = runner.run('ADD', 'net', {}, {});
     const child = await startedBy('child');
-    process.kill(await networkerPid(), 'SIGKILL');
+    const pid = await networkerPid();
+    // What a service manager may send to all of a service: it is the daemon's to end it.
+    process.kill(pid, 'SIGTERM');
+    await delay(50);
+    expect(await identify(child.pid)).toEqual(child);
+    process.kill(pid, 'SIGKILL');
     await expect(run).rejects.toMatchObject({
       ...{ kind: 'internal', message: expect.stringContaining('kelyfos-networker has ended: SIGKILL') as unknown },
     });
