@@ -119,6 +119,8 @@ program
   .description('as many pods as fit: whether the last starts as fast as the first')
   .option('--pods <number>', 'pods to start', atLeastOne, 300)
   .option('--idle-seconds <number>', 'how long to look at them at rest', atLeastOne, 60)
+  .option('--no-rehearse', 'as the key of a VM class')
+  .option('--translation-buffer <size>', 'as the key of a VM class, e.g. 32MiB')
   .option('--json <file>', 'where the figures go', join(results, 'density.json'))
   .action(measure(benchDensity));
 program

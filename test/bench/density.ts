@@ -18,6 +18,9 @@ export interface DensityBench extends BenchRun {
   readonly pods: number;
   /** Looks at how busy the host is with them for so long. */
   readonly idleSeconds: number;
+  /** As the keys of a VM class. */
+  readonly rehearse: boolean;
+  readonly translationBuffer?: string;
 }
 
 const pool = 2;
@@ -40,13 +43,17 @@ interface Reached {
 /** As many pods as fit: whether the last starts as fast as the first, and what all of them take of the host. */
 export async function benchDensity(bench: DensityBench): Promise<void> {
   bench.say('starting a node');
-  await using crowd = await Crowd.start({ pool });
+  await using crowd = await Crowd.start({ pool, vmClass: vmClass(bench) });
   try {
     await measure(crowd, bench);
   } catch (error) {
     if (!bench.signal.aborted) console.error(await crowd.dump());
     throw error;
   }
+}
+
+function vmClass({ rehearse, translationBuffer }: DensityBench): Readonly<Record<string, unknown>> {
+  return { rehearse, ...(translationBuffer === undefined ? {} : { translation_buffer: translationBuffer }) };
 }
 
 async function measure(crowd: Crowd, bench: DensityBench): Promise<void> {
@@ -96,6 +103,7 @@ async function measure(crowd: Crowd, bench: DensityBench): Promise<void> {
   if (!before.settled || !after.settled) console.log('MemAvailable did not come to rest: memory per pod may be wrong');
   await writeResults(jsonFile, {
     bench: 'density',
+    vmClass: vmClass(bench),
     at: new Date().toISOString(),
     host: { ...describeHost(), busyPercentBefore: busyBefore, accelerator, qemu, guestKernel: kernel },
     results: results.map(assess),
