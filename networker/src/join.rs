@@ -75,6 +75,10 @@ pub fn join(order: &Join) -> Result<Network> {
     }
     let interface = interface.clone();
     let network = around(links, &mut netlink)?;
+    if !interface.speaks_ipv6() {
+        // What its stack says about multicast groups would reach, and wake, the guests of all other pods.
+        namespace::set(&format!("net/ipv6/conf/{}/disable_ipv6", interface.name), "1")?;
+    }
     outer_end::silence(&interface, &mut netlink, &outside)?;
     Ok(network)
 }

@@ -26,6 +26,15 @@ pub struct Make {
     settings: Vec<(String, String)>,
 }
 
+/// Changes a setting of the calling thread's namespace, a path below /proc/sys. What the host's kernel does not have, as one
+/// without IPv6, needs no change.
+pub fn set(name: &str, value: &str) -> Result<()> {
+    match fs::write(Path::new("/proc/sys").join(name), value) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(Error::during(format!("set {name}"))),
+    }
+}
+
 /// Makes a network namespace with loopback and a tap, both up.
 pub fn make(order: &Make) -> Result<()> {
     let path = &order.namespace;
@@ -43,12 +52,7 @@ pub fn make(order: &Make) -> Result<()> {
         .map_err(|error| Error::during(format!("name a network namespace {}", path.display()))(error.into()))?;
     tap::make(&order.tap)?;
     for (name, value) in &order.settings {
-        match fs::write(Path::new("/proc/sys").join(name), value) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::during(format!("set {name}"))(error));
-            }
-            _ => {}
-        }
+        set(name, value)?;
     }
     let mut netlink = Netlink::open().map_err(Error::during("open rtnetlink"))?;
     for link in links(&mut netlink)? {

@@ -34,6 +34,7 @@ const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_TEMPORARY: u32 = 0x01;
 const IFA_F_PERMANENT: u32 = 0x80;
+const SCOPE_LINK: u8 = 253;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -128,6 +129,15 @@ pub struct Neighbour {
     ip: IpAddr,
     mac: String,
     interface: String,
+}
+
+impl Link {
+    /// Beyond its own link.
+    pub fn speaks_ipv6(&self) -> bool {
+        self.addresses
+            .iter()
+            .any(|it| it.ip.is_ipv6() && it.scope != SCOPE_LINK)
+    }
 }
 
 type Names = BTreeMap<u32, String>;

@@ -1,6 +1,6 @@
 //! The end of a pod's pair of interfaces that a plugin has left on the host.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
@@ -38,12 +38,7 @@ pub fn silence(inner: &Link, netlink: &mut Netlink, outside: &File) -> Result<()
     let Some(name) = port_of_a_bridge(&message, inner.index) else {
         return Ok(());
     };
-    let setting = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-    match fs::write(&setting, "1") {
-        // A host without IPv6.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.map_err(Error::during(format!("set {setting}"))),
-    }
+    namespace::set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1")
 }
 
 /// By which the connection's namespace knows another.

@@ -202,6 +202,7 @@ describe('network', () => {
     ]);
     const { stdout } = await execa('nsenter', [`--net=${netns}`, 'ip', '-json', 'link', 'show', TAP_NAME]);
     expect(JSON.parse(stdout)).toMatchObject([{ mtu: 1400 }]);
+    expect(await ipv6IsOff(netns)).toBe(false);
   });
 
   test('attaching again gives the same answer', async () => {
@@ -337,7 +338,9 @@ describe('network', () => {
       join(root, 'net.d', '20.conf'),
       JSON.stringify({ cniVersion: '0.3.1', name: network, type: 'ptp', ipMasq: true, ipam }),
     );
-    const { network: attached } = await pod();
+    const { network: attached, netns } = await pod();
+    // Else it would tell all pods of the network of its multicast groups.
+    expect(await ipv6IsOff(netns)).toBe(true);
     expect(attached.routes.map(({ destination, gateway }) => `${destination} ${gateway}`)).toEqual([
       '10.213.78.1/32 ',
       '0.0.0.0/0 10.213.78.1',
@@ -397,6 +400,12 @@ describe('network', () => {
     return (await readdir(join(root, 'ipam', network))).filter((name) => /^(10\.|fd00)/.test(name)).sort();
   }
 });
+
+/** For the pod's interface, in the namespace's own stack. */
+async function ipv6IsOff(netns: string): Promise<boolean> {
+  const { stdout } = await execa('nsenter', [`--net=${netns}`, 'sysctl', '-n', 'net.ipv6.conf.eth0.disable_ipv6']);
+  return stdout === '1';
+}
 
 async function natRules(): Promise<string> {
   const saved = await Promise.all([execa('iptables-save', ['-t', 'nat']), execa('ip6tables-save', ['-t', 'nat'])]);

@@ -148,7 +148,8 @@ impl Network {
             let message = link_message(index, 0, 0).with(IFLA_MTU, &interface.mtu.to_ne_bytes());
             netlink.request(&message).map_err(|error| step("set the MTU", &error))?;
         }
-        quiet_ipv6(name);
+        let speaks_ipv6 = interface.addresses.iter().any(|it| it.address.is_ipv6());
+        quiet_ipv6(name, speaks_ipv6);
         netlink
             .request(&link_message(index, IFF_UP, IFF_UP))
             .map_err(|error| step("set up", &error))?;
@@ -163,10 +164,17 @@ impl Network {
 
 /// The kernel generates link-local addresses late and checks them for duplicates for a second; the
 /// host's end has done that already, and the pod needs its address at once. Router advertisements
-/// would add what nobody asked for.
-fn quiet_ipv6(name: &str) {
+/// would add what nobody asked for. An interface without an IPv6 address speaks none at all: what it
+/// says about its multicast groups would wake the guests of all other pods.
+fn quiet_ipv6(name: &str, speaks_ipv6: bool) {
     let folder = Path::new("/proc/sys/net/ipv6/conf").join(name);
-    for (file, value) in [("accept_dad", "0"), ("accept_ra", "0"), ("addr_gen_mode", "1")] {
+    let disabled = if speaks_ipv6 { "0" } else { "1" };
+    for (file, value) in [
+        ("accept_dad", "0"),
+        ("accept_ra", "0"),
+        ("addr_gen_mode", "1"),
+        ("disable_ipv6", disabled),
+    ] {
         if let Err(error) = fs::write(folder.join(file), value) {
             log!("net.ipv6.conf.{name}.{file}: {error}");
         }
