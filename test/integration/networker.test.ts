@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -196,7 +196,7 @@ describe('a program', () => {
     const runner = await install(...waits);
     const run = runner.run('ADD', 'net', {}, {});
     const child = await startedBy('child');
-    const pid = await networkerPid();
+    const pid = await networkerAbove(child.pid);
     // What a service manager may send to all of a service: it is the daemon's to end it.
     process.kill(pid, 'SIGTERM');
     await delay(50);
@@ -219,15 +219,12 @@ describe('a program', () => {
     await expect(other.run('ADD', 'net', {}, {})).rejects.toThrow('missing');
   });
 
-  /** Of the only child of this process of that name. */
-  async function networkerPid(): Promise<number> {
-    const threads = await readdir('/proc/self/task');
-    for (const thread of threads) {
-      const children = await readFile(`/proc/self/task/${thread}/children`, 'utf8');
-      for (const pid of children.trim().split(' ').filter(Boolean)) {
-        const name = await readFile(`/proc/${pid}/comm`, 'utf8');
-        if (name.startsWith('kelyfos-network')) return Number(pid);
-      }
+  /** The process that has started a program, or its parent: other tests of this process have networkers as well. */
+  async function networkerAbove(pid: number): Promise<number> {
+    for (let above = pid; above > 1;) {
+      const status = await readFile(`/proc/${String(above)}/status`, 'utf8');
+      if (status.startsWith("Name:\tkelyfos-network")) return above;
+      above = Number(/^PPid:\t(\d+)$/m.exec(status)?.[1]);
     }
     throw new Error('there is no networker');
   }

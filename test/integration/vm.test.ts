@@ -267,8 +267,8 @@ describe('the pool', () => {
     while (await isAlive(record.process)) await delay(20);
     await delay(100);
     await filled();
-    await on.close();
     await Promise.all(burst.map((vm) => vm.destroy()));
+    await on.close();
     expect(await readdir(join(on.state, 'vms'))).toEqual([]);
     expect(await readdir(join(on.root, 'vms'))).toEqual([]);
   });
