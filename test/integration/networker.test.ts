@@ -223,7 +223,7 @@ describe('a program', () => {
   async function networkerAbove(pid: number): Promise<number> {
     for (let above = pid; above > 1;) {
       const status = await readFile(`/proc/${String(above)}/status`, 'utf8');
-      if (status.startsWith("Name:\tkelyfos-network")) return above;
+      if (status.startsWith('Name:\tkelyfos-network')) return above;
       above = Number(/^PPid:\t(\d+)$/m.exec(status)?.[1]);
     }
     throw new Error('there is no networker');
