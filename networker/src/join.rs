@@ -1,6 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use libc::{RTM_NEWQDISC, RTM_NEWTFILTER, TCA_KIND, TCA_OPTIONS};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -10,13 +11,9 @@ use crate::netlink::Netlink;
 use crate::network::{Link, Network, around, links, set_mtu};
 use crate::outer_end;
 
-const RTM_NEWQDISC: u16 = 36;
-const RTM_NEWTFILTER: u16 = 44;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
 /// Where an ingress qdisc is, and its handle.
 const TC_H_INGRESS: u32 = 0xffff_fff1;
 const INGRESS_HANDLE: u32 = 0xffff_0000;

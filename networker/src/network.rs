@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use libc::{
+    NDA_DST, NDA_LLADDR, NUD_PERMANENT, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC,
+    RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTM_F_CLONED, RTM_GETADDR, RTM_GETLINK, RTM_GETNEIGH, RTM_GETROUTE, RTM_SETLINK,
+};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::message::{Attributes, Body, ip, u16_at, u32_at};
 use crate::netlink::Netlink;
-
-pub const RTM_GETLINK: u16 = 18;
-const RTM_SETLINK: u16 = 19;
-const RTM_GETADDR: u16 = 22;
-const RTM_GETROUTE: u16 = 26;
-const RTM_GETNEIGH: u16 = 30;
 
 // Length of the header that each kind of message has before its attributes.
 pub const LINK_HEADER: usize = 16;
@@ -36,24 +34,10 @@ const IFA_F_TEMPORARY: u32 = 0x01;
 const IFA_F_PERMANENT: u32 = 0x80;
 const SCOPE_LINK: u8 = 253;
 
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_PREFSRC: u16 = 7;
-const RTA_METRICS: u16 = 8;
-const RTA_MULTIPATH: u16 = 9;
-const RTA_TABLE: u16 = 15;
-const RTA_VIA: u16 = 18;
 const RTAX_MTU: u16 = 2;
 const RT_TABLE_MAIN: u32 = 254;
 /// Not configured: a copy that was made for a destination.
-const RTM_F_CLONED: u32 = 0x200;
 const RTNH_F_ONLINK: u32 = 4;
-
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-const NUD_PERMANENT: u16 = 0x80;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;

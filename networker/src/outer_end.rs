@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use libc::{RTM_GETLINK, RTM_GETNSID};
+
 use crate::error::{Error, Result};
 use crate::message::{Attributes, Body};
 use crate::namespace;
 use crate::netlink::Netlink;
-use crate::network::{IFLA_IFNAME, IFLA_LINK, LINK_HEADER, Link, RTM_GETLINK};
+use crate::network::{IFLA_IFNAME, IFLA_LINK, LINK_HEADER, Link};
 
-const RTM_GETNSID: u16 = 90;
 const NSID_HEADER: usize = 4;
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;

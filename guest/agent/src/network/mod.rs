@@ -11,6 +11,12 @@ use std::{
     path::Path,
 };
 
+use libc::{
+    NDA_DST, NDA_LLADDR, NUD_PERMANENT, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_OIF, RTA_PREFSRC,
+    RTA_PRIORITY, RTA_VIA, RTM_DELADDR, RTM_DELNEIGH, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWNEIGH, RTM_NEWROUTE,
+    RTM_SETLINK, RTN_UNICAST, RTPROT_BOOT,
+};
+
 use crate::log;
 
 use self::{
@@ -18,14 +24,7 @@ use self::{
     plan::{Cidr, Interface, Mac, Neighbour, Plan, Route, is_link_local},
 };
 
-// linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h
-const RTM_SETLINK: u16 = 19;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
+// linux/if_link.h, if_addr.h, rtnetlink.h
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
@@ -34,21 +33,8 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const IFA_F_NODAD: u8 = 2;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_PREFSRC: u16 = 7;
-const RTA_METRICS: u16 = 8;
-const RTA_VIA: u16 = 18;
 const RTAX_MTU: u16 = 2;
 const RTNH_F_ONLINK: u32 = 4;
-const RT_TABLE_MAIN: u8 = 254;
-const RTPROT_BOOT: u8 = 3;
-const RTN_UNICAST: u8 = 1;
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-const NUD_PERMANENT: u16 = 0x80;
 const IFF_UP: u32 = 1;
 
 /// What has been configured, so that the next configuration can take it back.
