@@ -18,7 +18,7 @@ const capabilities = {
  * A clone does not announce itself, as a machine would that has come from another host: nobody knows it, and each such frame
  * wakes all guests of the same network.
  */
-const parameters = { 'announce-rounds': 0 };
+const quietly = { 'announce-rounds': 0 };
 
 /** Sends the device state to the daemon's socket in the jail. */
 export async function writeState(qmp: QmpClient, signal: AbortSignal): Promise<void> {
@@ -27,18 +27,17 @@ export async function writeState(qmp: QmpClient, signal: AbortSignal): Promise<v
 
 /** Reads the device state from the inherited descriptor. */
 export async function restoreFromState(qmp: QmpClient, signal: AbortSignal): Promise<void> {
-  await migrate(qmp, 'migrate-incoming', `fd:${String(inheritedFds.state)}`, signal);
+  await Promise.all([
+    qmp.execute('migrate-set-parameters', quietly),
+    migrate(qmp, 'migrate-incoming', `fd:${String(inheritedFds.state)}`, signal),
+  ]);
 }
 
 async function migrate(qmp: QmpClient, command: string, uri: string, signal: AbortSignal): Promise<void> {
   const ended = qmp.waitEvent(isEnd, `${command} to end`, signal);
   // It rejects, too, when one of the commands does; that error is the one to tell.
   ended.catch(() => undefined);
-  await Promise.all([
-    qmp.execute('migrate-set-capabilities', capabilities),
-    qmp.execute('migrate-set-parameters', parameters),
-    qmp.execute(command, { uri }),
-  ]);
+  await Promise.all([qmp.execute('migrate-set-capabilities', capabilities), qmp.execute(command, { uri })]);
   const event = await ended;
   if (event.data['status'] === 'completed') return;
   const answer = status.parse(await qmp.execute('query-migrate'));
