@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { parseDuration, parseSize } from '../config/units.ts';
 import { CommandError } from './fail.ts';
+import { maskedPaths, readonlyPaths } from './hidden-paths.ts';
 
 /** What commander hands over, names as the options. */
 export interface RunOptions {
@@ -44,22 +45,6 @@ export interface PodMetadata {
 }
 
 export const containerLogPath = 'run/0.log';
-
-/** As the kubelet and podman hide them from unprivileged containers. */
-const maskedPaths = [
-  '/proc/asound',
-  '/proc/acpi',
-  '/proc/kcore',
-  '/proc/keys',
-  '/proc/latency_stats',
-  '/proc/timer_list',
-  '/proc/timer_stats',
-  '/proc/sched_debug',
-  '/proc/scsi',
-  '/sys/firmware',
-  '/sys/devices/virtual/powercap',
-];
-const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 
 const cpuPeriodUs = 100_000;
 

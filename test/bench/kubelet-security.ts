@@ -1,3 +1,4 @@
+import { maskedPaths, readonlyPaths } from '../../src/cli/hidden-paths.ts';
 import type { Outgoing } from '../../src/cri/call.ts';
 import type * as cri from '../../src/cri/gen/cri-types.ts';
 
@@ -14,20 +15,7 @@ export const containerSecurity: Outgoing<cri.LinuxContainerConfig> = {
   security_context: {
     namespace_options: namespaces,
     seccomp,
-    masked_paths: [
-      '/proc/asound',
-      '/proc/acpi',
-      '/proc/interrupts',
-      '/proc/kcore',
-      '/proc/keys',
-      '/proc/latency_stats',
-      '/proc/timer_list',
-      '/proc/timer_stats',
-      '/proc/sched_debug',
-      '/proc/scsi',
-      '/sys/firmware',
-      '/sys/devices/virtual/powercap',
-    ],
-    readonly_paths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'],
+    masked_paths: maskedPaths,
+    readonly_paths: readonlyPaths,
   },
 };
