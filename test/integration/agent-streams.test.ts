@@ -255,6 +255,30 @@ describe('exec', () => {
     expect(await codeOf(exec([]))).toBe(Code.InvalidArgument);
   });
 
+  test('the score of a program is its own, and neither the agent’s nor the next container’s', async () => {
+    const id = nextId();
+    await start(id, ['sleep', '10000'], { process: { oomScoreAdj: 700 } });
+    const score = ['cat', '/proc/self/oom_score_adj'];
+    expect((await exec(score, { containerId: id })).stdout).toBe('700\n');
+    expect((await exec(score)).stdout).toBe('0\n');
+    await it.client().removeContainer({ id });
+  });
+
+  test('goes on as well beside a container that may look into other processes', async () => {
+    const all = ['CAP_SYS_PTRACE', 'CAP_KILL'];
+    const capabilities = { bounding: all, effective: all, permitted: all };
+    const id = nextId();
+    await start(id, ['sleep', '10000'], { process: { capabilities } });
+    for (const containerId of [id, idle]) {
+      expect(await exec(['sh', '-c', 'echo here; exit 4'], { containerId })).toMatchObject({
+        stdout: 'here\n',
+        exit: { code: 4 },
+      });
+      await expect(exec(['nope'], { containerId })).rejects.toThrow('exec: "nope": executable file not found in $PATH');
+    }
+    await it.client().removeContainer({ id });
+  });
+
   const result = async (argv: readonly string[], more: object = {}): Promise<readonly ExecResponse[]> => {
     const requests = new Requests<ExecRequest>();
     requests.push({

@@ -28,6 +28,8 @@ mod sysctl;
 
 use std::{io, process::ExitCode};
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
 fn main() -> ExitCode {
     if std::process::id() != 1 {
         log!("{} runs as PID 1 of a kelyfos guest only", env!("CARGO_PKG_VERSION"));
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
 
 fn run() -> io::Result<()> {
     boot::run()?;
+    // Programs that are on their way to execve share its memory.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // One thread for everything that does not block the kernel: containers are forked from it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -15,7 +15,7 @@ use super::{
     error::ContainerError,
     instance::{Container, Parts},
     launcher::{
-        Child, LaunchError, Message, NewNamespaces, launch,
+        Child, LaunchError, Memory, Message, NewNamespaces, launch,
         spec::{Entry, Finish, Launch, RootPlan, Streams, TerminalSize},
     },
     mounts,
@@ -185,6 +185,7 @@ fn fork(
         new,
         pid_namespace_of,
         cgroup_fd.as_fd(),
+        Memory::Copied,
     )?;
     Ok(Launched {
         child,

@@ -20,18 +20,18 @@ use super::{
     error::ContainerError,
     instance::{Container, exit_of},
     launcher::{
-        Child, Message, Messages, NewNamespaces, launch,
+        Child, LaunchError, Memory, Message, Messages, NewNamespaces, launch,
         spec::{Entry, Finish, Launch, Streams},
     },
     output::MAX_RECORD_BYTES,
     process::{ProcessError, Profile},
-    stdio::{self, AgentEnds, Stream, read_some, write_all},
+    stdio::{self, AgentEnds, ProcessEnds, Stream, read_some, write_all},
     sys,
 };
 use crate::{
     log,
     proto::{Channel, ExecRequest, ExecResponse, ExecStart, Exit, Stdio},
-    reaper::ExitStatus,
+    reaper::{ExitStatus, Reaper},
 };
 
 /// How long a stream that something in the background keeps open may stay silent after the program has
@@ -42,7 +42,7 @@ const QUEUED_RESPONSES: usize = 4;
 
 type Responses = mpsc::Sender<Result<ExecResponse, Status>>;
 
-/// Makes the process, and leaves the rest to a task. Dropping the receiver ends it.
+/// Prepares the process, and leaves the rest to a task. Dropping the receiver ends it.
 pub fn start(
     shared: &Arc<Shared>,
     container: Arc<Container>,
@@ -53,9 +53,8 @@ pub fn start(
     container.require_running()?;
     let stdio = request.stdio.unwrap_or_default();
     let cgroup = container.exec_cgroups.take(&container.cgroup)?;
-    let launched = make_process(shared, &container, &request, &stdio, &cgroup);
-    let (child, ends) = match launched {
-        Ok(launched) => launched,
+    let (job, ends) = match prepare(shared, &container, &request, &stdio, &cgroup) {
+        Ok(prepared) => prepared,
         Err(error) => {
             container.exec_cgroups.discard(cgroup);
             return Err(error);
@@ -73,7 +72,7 @@ pub fn start(
     };
     let result_only = request.result_only && !stdio.tty;
     tokio::spawn(session.run(
-        child,
+        job,
         ends,
         Input {
             stdio,
@@ -85,13 +84,40 @@ pub fn start(
     Ok(receiver)
 }
 
-fn make_process(
+/// A process that is still to be made, and all that it needs for it.
+struct Job {
+    launch: Launch,
+    argv0: String,
+    container: Arc<Container>,
+    cgroup: OwnedFd,
+    memory: Memory,
+    reaper: Reaper,
+    /// Open until it has been made.
+    _ends: Option<ProcessEnds>,
+}
+
+impl Job {
+    /// Waits until execve if the process shares the agent's memory.
+    fn make(self) -> Result<Child, LaunchError> {
+        launch(
+            &self.reaper,
+            &self.launch,
+            &self.argv0,
+            NewNamespaces::default(),
+            Some(self.container.pidfd.as_fd()),
+            self.cgroup.as_fd(),
+            self.memory,
+        )
+    }
+}
+
+fn prepare(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
     request: &ExecStart,
     stdio: &Stdio,
     cgroup: &Cgroup,
-) -> Result<(Child, Option<AgentEnds>), ContainerError> {
+) -> Result<(Job, Option<AgentEnds>), ContainerError> {
     let process = request.process.as_ref().ok_or(ProcessError::Missing("start.process"))?;
     let argv0 = process.argv.first().cloned().ok_or(ProcessError::NoProgram)?;
     let profile = if request.inherit {
@@ -123,21 +149,24 @@ fn make_process(
         pidfd: container.pidfd.as_raw_fd(),
         user_namespace: user_namespace.is_some(),
     };
-    let launched = Launch {
-        entry,
-        finish: Finish::Execute(Box::new(program)),
+    let (agent_ends, process_ends) = pipes.unzip();
+    let job = Job {
+        launch: Launch {
+            entry,
+            finish: Finish::Execute(Box::new(program)),
+        },
+        argv0,
+        container: Arc::clone(container),
+        cgroup: cgroup.open()?,
+        memory: if shared.may_trace() {
+            Memory::Copied
+        } else {
+            Memory::Shared
+        },
+        reaper: shared.context.reaper.clone(),
+        _ends: process_ends,
     };
-    let (pid_namespace, cgroup) = (Some(container.pidfd.as_fd()), cgroup.open()?);
-    let new = NewNamespaces::default();
-    let child = launch(
-        &shared.context.reaper,
-        &launched,
-        &argv0,
-        new,
-        pid_namespace,
-        cgroup.as_fd(),
-    )?;
-    Ok((child, pipes.map(|(agent, _process)| agent)))
+    Ok((job, agent_ends))
 }
 
 struct Input {
@@ -164,13 +193,23 @@ enum End {
 }
 
 impl Session {
-    async fn run(self, child: Child, ends: Option<AgentEnds>, input: Input) {
+    async fn run(self, job: Job, ends: Option<AgentEnds>, input: Input) {
+        // On the way to execve it may meet a file system that does not answer, which must not stop anything else.
+        let made = tokio::task::spawn_blocking(move || job.make()).await;
+        let made = made.map_err(|error| Status::internal(error.to_string()));
         let Child {
             pidfd,
             messages,
             mut watch,
             ..
-        } = child;
+        } = match made.and_then(|made| made.map_err(|error| ContainerError::from(error).into())) {
+            Ok(child) => child,
+            Err(status) => {
+                let _ = self.responses.send(Err(status)).await;
+                self.container.exec_cgroups.discard(self.cgroup);
+                return;
+            }
+        };
         let oom_kills = self.container.cgroup.oom_kills();
         let result_only = input.result_only;
         let terminal = tokio::select! {

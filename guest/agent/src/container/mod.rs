@@ -43,8 +43,8 @@ use tonic::{Status, Streaming};
 
 pub use self::launcher::plain;
 use self::{
-    cgroup::Cgroup, device_program::DevicePrograms, error::ContainerError, instance::Container, output::Next,
-    pod_pid_namespace::PodPidNamespace, seccomp::Programs,
+    capabilities::Capability, cgroup::Cgroup, device_program::DevicePrograms, error::ContainerError,
+    instance::Container, output::Next, pod_pid_namespace::PodPidNamespace, seccomp::Programs,
 };
 use crate::{
     context::Context,
@@ -114,6 +114,13 @@ impl Shared {
             source,
         };
         target.pidfd.try_clone().map_err(failed)
+    }
+
+    /// Whether a container's processes may look into those of others, as far as they see them.
+    fn may_trace(&self) -> bool {
+        let containers = self.containers();
+        let mut bounds = containers.values().map(|it| it.profile.capabilities.bounding);
+        bounds.any(|it| it.contains(Capability::SYS_PTRACE))
     }
 
     async fn pod_pid_namespace(&self) -> Result<OwnedFd, ContainerError> {

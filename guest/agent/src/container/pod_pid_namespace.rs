@@ -7,7 +7,7 @@ use super::{
     cgroup::Cgroup,
     error::ContainerError,
     launcher::{
-        Child, LaunchError, Message, NewNamespaces, launch,
+        Child, LaunchError, Memory, Message, NewNamespaces, launch,
         spec::{Entry, Finish, Launch},
     },
 };
@@ -78,5 +78,6 @@ fn fork(reaper: &Reaper) -> Result<Child, ContainerError> {
         entry: Entry::Empty,
         finish: Finish::Pause,
     };
-    Ok(launch(reaper, &pause, "", new, None, cgroup.as_fd())?)
+    let cgroup = cgroup.as_fd();
+    Ok(launch(reaper, &pause, "", new, None, cgroup, Memory::Copied)?)
 }

@@ -97,11 +97,11 @@ fn exit(code: i32) -> ! {
     }
 }
 
-/// Runs in the child and never returns. `extern "C"`: a panic must not unwind into the copy of the
-/// agent's stack.
+/// Runs in the child and never returns. `extern "C"`: a panic must not unwind into the agent's stack.
 ///
 /// # Safety
-/// The caller is the only thread of a process that shares no memory with the agent.
+/// The caller is the only thread of a process. Memory it may share with the agent, as long as the thread that has
+/// made it waits.
 pub unsafe extern "C" fn run(launch: &Launch, socket: RawFd) -> ! {
     let report = Reporter { socket };
     let none = 0u64;
@@ -715,7 +715,7 @@ unsafe fn privileges(report: Reporter, program: &Program) {
             check(raw!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)),
         );
     }
-    // This is still a copy of the agent's memory: nothing in the container may look into it.
+    // This is still the agent's memory, or a copy of it: nothing in the container may look into it.
     raw!(SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 

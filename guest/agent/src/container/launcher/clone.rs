@@ -1,9 +1,8 @@
-//! clone3, and what the agent hears from the child.
+//! Makes the child, and hears what it says.
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    sync::OnceLock,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use thiserror::Error;
@@ -11,7 +10,8 @@ use tokio::sync::OnceCell;
 
 use super::{
     child,
-    raw::raw,
+    clone3::{BlockedSignals, CloneArguments, clone3, vfork},
+    pid_namespace::PidNamespace,
     report::{KIND_FAILED, KIND_READY, KIND_TERMINAL, Report, SIZE, stage},
     spec::{Entry, Finish, Launch, Streams},
 };
@@ -22,9 +22,6 @@ use crate::{
     },
     reaper::{Pid, Reaper, Watch},
 };
-
-pub const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 #[derive(Debug, Error)]
 pub enum LaunchError {
@@ -56,10 +53,21 @@ pub struct NewNamespaces {
 }
 
 impl NewNamespaces {
-    fn flags(self) -> u64 {
-        let flag = |wanted: bool, flag: libc::c_int| if wanted { u64::from(flag.unsigned_abs()) } else { 0 };
+    fn flags(self) -> libc::c_int {
+        let flag = |wanted: bool, flag: libc::c_int| if wanted { flag } else { 0 };
         flag(self.mount, libc::CLONE_NEWNS) | flag(self.pid, libc::CLONE_NEWPID) | flag(self.ipc, libc::CLONE_NEWIPC)
     }
+}
+
+/// What the child has between clone3 and execve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// A copy of the agent's.
+    Copied,
+    /// The agent's own: nothing is copied, and the calling thread waits until execve or the child's end. For
+    /// programs that are not held, while nobody in the guest may look into processes (`CAP_SYS_PTRACE`); the agent is
+    /// not dumpable, so that nobody else can.
+    Shared,
 }
 
 /// A child on its way to execve.
@@ -91,8 +99,7 @@ pub enum Message {
 
 /// Makes the child in `cgroup`, and in the pid namespace of `pid_namespace_of` if that is given.
 ///
-/// Does not wait for anything but the kernel; there must be no await between setns and back, which
-/// is why this is not async.
+/// There must be no await between setns and back, which is why this is not async.
 pub fn launch(
     reaper: &Reaper,
     launch: &Launch,
@@ -100,6 +107,7 @@ pub fn launch(
     new: NewNamespaces,
     pid_namespace_of: Option<BorrowedFd<'_>>,
     cgroup: BorrowedFd<'_>,
+    memory: Memory,
 ) -> Result<Child, LaunchError> {
     let failed = |step: &str| {
         let step = step.to_owned();
@@ -108,23 +116,15 @@ pub fn launch(
     let (ours, theirs) = sys::message_socket_pair().map_err(failed("make a socket pair"))?;
     check_streams(launch).map_err(failed("use the standard streams"))?;
     let mut pidfd = -1;
-    let spawned = reaper.spawn(|| {
-        let _signals = BlockedSignals::new();
-        let _namespace = pid_namespace_of.map(PidNamespace::enter).transpose()?;
-        let arguments = CloneArguments {
-            flags: new.flags() | u64::from(libc::CLONE_PIDFD.unsigned_abs()) | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP,
-            pidfd: std::ptr::from_mut::<i32>(&mut pidfd) as u64,
-            exit_signal: libc::SIGCHLD.unsigned_abs().into(),
-            cgroup: u64::from(cgroup.as_raw_fd().unsigned_abs()),
-            ..CloneArguments::default()
-        };
-        match clone3(&arguments)? {
-            // SAFETY: this is the child, with one thread and memory of its own.
-            0 => unsafe { child::run(launch, theirs.as_raw_fd()) },
-            pid => Ok(pid),
-        }
-    });
-    let (pid, watch) = spawned.map_err(failed("make a process"))?;
+    let (expected, watch) = reaper.expect();
+    let arguments = CloneArguments::new(new.flags(), &expected, &mut pidfd).into_cgroup(cgroup.as_raw_fd());
+    let start = Start {
+        launch,
+        socket: theirs.as_raw_fd(),
+    };
+    let pid = start
+        .process(arguments, pid_namespace_of, memory)
+        .map_err(failed("make a process"))?;
     // SAFETY: clone3 has succeeded, so it has stored a descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let labels = match &launch.entry {
@@ -144,15 +144,37 @@ pub fn launch(
     })
 }
 
-/// 0 in the child, which goes on on a copy of this stack and must do nothing that takes a lock.
-pub fn clone3(arguments: &CloneArguments) -> io::Result<Pid> {
-    // SAFETY: the size is that of the structure. Without CLONE_VM the child has memory of its own.
-    let result = unsafe { raw!(SYS_clone3, std::ptr::from_ref(arguments), size_of::<CloneArguments>()) };
-    if result < 0 {
-        let errno = i32::try_from(-result).unwrap_or(libc::EIO);
-        return Err(io::Error::from_raw_os_error(errno));
+struct Start<'a> {
+    launch: &'a Launch,
+    socket: RawFd,
+}
+
+impl Start<'_> {
+    fn process(
+        &self,
+        arguments: CloneArguments,
+        pid_namespace_of: Option<BorrowedFd<'_>>,
+        memory: Memory,
+    ) -> io::Result<Pid> {
+        let _signals = BlockedSignals::new();
+        let _namespace = pid_namespace_of.map(PidNamespace::enter).transpose()?;
+        match memory {
+            // SAFETY: `child` makes system calls and reads the launch, on a stack of its own.
+            Memory::Shared => unsafe { vfork(arguments, run, self) },
+            Memory::Copied => match clone3(&arguments)? {
+                // SAFETY: this is the child, with one thread and memory of its own.
+                0 => unsafe { run(self) },
+                pid => Ok(pid),
+            },
+        }
     }
-    Pid::try_from(result).map_err(io::Error::other)
+}
+
+/// # Safety
+/// As for `child::run`.
+unsafe extern "C" fn run(start: &Start<'_>) -> ! {
+    // SAFETY: the caller vouches for it.
+    unsafe { child::run(start.launch, start.socket) }
 }
 
 /// The child moves its streams to 0, 1 and 2 one after the other and its socket to 3.
@@ -236,81 +258,5 @@ impl Messages {
             .cloned()
             .unwrap_or_else(|| stage::name(report.stage).to_owned());
         LaunchError::Step { step, source }
-    }
-}
-
-/// struct `clone_args` of clone3(2).
-#[repr(C)]
-#[derive(Default)]
-pub struct CloneArguments {
-    pub flags: u64,
-    pub pidfd: u64,
-    pub child_tid: u64,
-    pub parent_tid: u64,
-    pub exit_signal: u64,
-    pub stack: u64,
-    pub stack_size: u64,
-    pub tls: u64,
-    pub set_tid: u64,
-    pub set_tid_size: u64,
-    pub cgroup: u64,
-}
-
-/// No signal handler of the agent may run in the child before its handlers are reset.
-pub struct BlockedSignals {
-    previous: u64,
-}
-
-impl BlockedSignals {
-    pub fn new() -> Self {
-        let (all, mut previous) = (u64::MAX, 0u64);
-        let (all, old) = (std::ptr::from_ref(&all), std::ptr::from_mut(&mut previous));
-        // SAFETY: both point to signal sets of 8 bytes that outlive the call.
-        unsafe { raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, all, old, 8) };
-        Self { previous }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        let previous = std::ptr::from_ref(&self.previous);
-        // SAFETY: points to a signal set of 8 bytes that outlives the call.
-        unsafe { raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, previous, 0, 8) };
-    }
-}
-
-/// While it lives, children of this thread are made in another pid namespace.
-struct PidNamespace;
-
-static OWN_PID_NAMESPACE: OnceLock<OwnedFd> = OnceLock::new();
-
-impl PidNamespace {
-    fn enter(of: BorrowedFd<'_>) -> io::Result<Self> {
-        // The way back must be known before the way in is taken.
-        if OWN_PID_NAMESPACE.get().is_none() {
-            let own = std::fs::File::open("/proc/self/ns/pid")?;
-            let _ = OWN_PID_NAMESPACE.set(own.into());
-        }
-        set_pid_namespace(of)?;
-        Ok(Self)
-    }
-}
-
-impl Drop for PidNamespace {
-    fn drop(&mut self) {
-        let back = OWN_PID_NAMESPACE.get().map(|own| set_pid_namespace(own.as_fd()));
-        if !matches!(back, Some(Ok(()))) {
-            // Every later container would end up in a namespace of another one.
-            crate::log!("cannot return to the own pid namespace");
-            std::process::abort();
-        }
-    }
-}
-
-fn set_pid_namespace(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the call takes no pointers.
-    match unsafe { raw!(SYS_setns, fd.as_raw_fd(), libc::CLONE_NEWPID) } {
-        0.. => Ok(()),
-        error => Err(io::Error::from_raw_os_error(i32::try_from(-error).unwrap_or(libc::EIO))),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    clone::{BlockedSignals, CLONE_CLEAR_SIGHAND, CloneArguments, clone3},
+    clone3::{BlockedSignals, CloneArguments, clone3},
     raw::raw,
 };
 use crate::{
@@ -28,21 +28,14 @@ impl Founder {
     pub fn start(reaper: &Reaper) -> io::Result<Self> {
         let (ours, theirs) = sys::message_socket_pair()?;
         let mut pidfd = -1;
-        let (pid, _end) = reaper.spawn(|| {
-            let _signals = BlockedSignals::new();
-            let kinds = libc::CLONE_NEWUSER.unsigned_abs() | libc::CLONE_PIDFD.unsigned_abs();
-            let child = clone3(&CloneArguments {
-                flags: u64::from(kinds) | CLONE_CLEAR_SIGHAND,
-                pidfd: std::ptr::from_mut::<i32>(&mut pidfd) as u64,
-                exit_signal: libc::SIGCHLD.unsigned_abs().into(),
-                ..CloneArguments::default()
-            })?;
-            match child {
-                // SAFETY: this is the child, with one thread and memory of its own.
-                0 => unsafe { found(theirs.as_raw_fd()) },
-                pid => Ok(pid),
-            }
-        })?;
+        let (expected, _end) = reaper.expect();
+        let signals = BlockedSignals::new();
+        let pid = clone3(&CloneArguments::new(libc::CLONE_NEWUSER, &expected, &mut pidfd))?;
+        if pid == 0 {
+            // SAFETY: this is the child, with one thread and memory of its own.
+            unsafe { found(theirs.as_raw_fd()) }
+        }
+        drop(signals);
         // SAFETY: clone3 has succeeded, so it has stored a descriptor that nobody else owns.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         Ok(Self {

@@ -1,8 +1,8 @@
 //! System calls without libc.
 //!
 //! Between clone3 and execve the child is a copy of a process that may have had several threads: a
-//! lock that one of them held stays locked for ever, so the child must not allocate, not unwind, and
-//! not use what libc keeps per thread (errno, cached ids).
+//! lock that one of them held stays locked for ever. Or it shares that process's memory. So it must not allocate, not
+//! unwind, and not use what libc keeps per thread (errno, cached ids).
 
 // Arguments are words whatever their type; the few functions must not be calls in the child of a debug build.
 #![allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, clippy::inline_always)]

@@ -16,6 +16,9 @@ pub struct StringList {
     pointers: Vec<*const c_char>,
 }
 
+// SAFETY: the pointers are into strings that it owns and nobody changes.
+unsafe impl Send for StringList {}
+
 impl StringList {
     pub fn new<S: AsRef<str>>(strings: impl IntoIterator<Item = S>) -> Result<Self, NulError> {
         let strings = strings
