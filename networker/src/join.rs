@@ -1,18 +1,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use kelyfos_netlink::{Body, NLM_F_CREATE, NLM_F_EXCL, Netlink};
 use libc::{RTM_NEWQDISC, RTM_NEWTFILTER, TCA_KIND, TCA_OPTIONS};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::message::Body;
 use crate::namespace;
-use crate::netlink::Netlink;
 use crate::network::{Link, Network, around, links, set_mtu};
 use crate::outer_end;
-
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
 
 /// Where an ingress qdisc is, and its handle.
 const TC_H_INGRESS: u32 = 0xffff_fff1;

@@ -7,9 +7,7 @@
 mod call;
 mod error;
 mod join;
-mod message;
 mod namespace;
-mod netlink;
 mod network;
 mod outer_end;
 mod plugin;

@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use kelyfos_netlink::Netlink;
 use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_bind_recursive, mount_change, unmount};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::netlink::Netlink;
 use crate::network::{links, set_up};
 use crate::tap;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use kelyfos_netlink::{Attributes, Body, Netlink, ip, u16_at, u32_at};
 use libc::{
     NDA_DST, NDA_LLADDR, NUD_PERMANENT, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC,
     RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTM_F_CLONED, RTM_GETADDR, RTM_GETLINK, RTM_GETNEIGH, RTM_GETROUTE, RTM_SETLINK,
@@ -10,8 +11,6 @@ use libc::{
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::message::{Attributes, Body, ip, u16_at, u32_at};
-use crate::netlink::Netlink;
 
 // Length of the header that each kind of message has before its attributes.
 pub const LINK_HEADER: usize = 16;

@@ -4,12 +4,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use kelyfos_netlink::{Attributes, Body, Netlink};
 use libc::{RTM_GETLINK, RTM_GETNSID};
 
 use crate::error::{Error, Result};
-use crate::message::{Attributes, Body};
 use crate::namespace;
-use crate::netlink::Netlink;
 use crate::network::{IFLA_IFNAME, IFLA_LINK, LINK_HEADER, Link};
 
 const NSID_HEADER: usize = 4;

@@ -1,45 +1,11 @@
-//! Attributes of rtnetlink, written and read. Those that are not asked for are passed over, whatever later kernels
-//! put into them.
+//! Attributes as they are read. Those that are not asked for are passed over, whatever later kernels put into them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::numbers::{u16_at, u32_at};
+
 /// The low bits of a kind say what it is; the others that it is nested, or in network order.
-const KIND: u16 = 0x3fff;
-
-/// A fixed header, then attributes.
-#[derive(Clone, Debug)]
-pub struct Body(Vec<u8>);
-
-impl Body {
-    pub fn new(header: &[u8]) -> Self {
-        Self(header.to_vec())
-    }
-
-    #[must_use]
-    pub fn with(mut self, kind: u16, value: &[u8]) -> Self {
-        // No value here is longer than a name or an action.
-        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-        self.0.extend_from_slice(&length.to_ne_bytes());
-        self.0.extend_from_slice(&kind.to_ne_bytes());
-        self.0.extend_from_slice(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-        self
-    }
-
-    #[must_use]
-    pub fn with_name(self, kind: u16, name: &str) -> Self {
-        self.with(kind, &[name.as_bytes(), b"\0"].concat())
-    }
-
-    #[must_use]
-    pub fn nest(self, kind: u16, inner: &Self) -> Self {
-        self.with(kind, &inner.0)
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
+const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// The attributes of a message, or within one.
 #[derive(Clone, Copy, Debug)]
@@ -97,18 +63,10 @@ pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
 /// The first attribute's kind and value, and what comes after it.
 fn split(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::from(u16_at(bytes, 0)?);
-    let kind = u16_at(bytes, 2)? & KIND;
+    let kind = u16_at(bytes, 2)? & NLA_TYPE_MASK;
     let value = bytes.get(4..length)?;
     let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     Some((kind, value, after))
@@ -117,6 +75,7 @@ fn split(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::Body;
 
     #[test]
     fn reads_what_it_has_written() {
