@@ -25,6 +25,8 @@ test.each([
   'guest/agent/build.rs',
   'guest/rehearsal/Cargo.toml',
   'guest/image/cpio.ts',
+  'netlink/src/lib.rs',
+  'netlink/Cargo.toml',
   'proto/agent/v1/agent.proto',
   '.cargo/config.toml',
   'Cargo.lock',

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 /** What the image is made of, beside the kernel package, relative to the checkout. */
 const patterns = [
-  'guest/{agent,rehearsal}/{src/**/*.rs,build.rs,Cargo.toml}',
+  '{guest/agent,guest/rehearsal,netlink}/{src/**/*.rs,build.rs,Cargo.toml}',
   'guest/image/{build,*.ts}',
   'proto/agent/**/*.proto',
   '.cargo/config.toml',

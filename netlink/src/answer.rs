@@ -20,3 +20,26 @@ pub fn read(mut bytes: &[u8], sequence: u32, mut each: impl FnMut(&[u8])) -> Opt
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::encode;
+
+    #[test]
+    fn finds_its_acknowledgement() {
+        let ack = |sequence: u32, error: i32| {
+            let mut bytes = encode(NLMSG_ERROR, 0, sequence, &error.to_ne_bytes());
+            bytes.resize(36, 0);
+            bytes[0] = 36;
+            bytes
+        };
+        let acknowledgement = |bytes: &[u8], sequence| read(bytes, sequence, |_| ());
+        let both = [ack(1, -17), ack(2, 0)].concat();
+        assert_eq!(acknowledgement(&both, 1), Some(-17));
+        assert_eq!(acknowledgement(&both, 2), Some(0));
+        assert_eq!(acknowledgement(&both, 3), None);
+        assert_eq!(acknowledgement(&both[..20], 2), None);
+        assert_eq!(acknowledgement(&[0; 64], 2), None);
+    }
+}

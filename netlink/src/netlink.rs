@@ -7,8 +7,10 @@ use crate::answer::read;
 use crate::flags::{NLM_F_ACK, NLM_F_DUMP};
 use crate::message::encode;
 
+/// An acknowledgement repeats a request that was refused, and no request is nearly as long.
+const ACKNOWLEDGEMENT_BYTES: usize = 8 * 1024;
 /// The kernel fills no more than this in one go.
-const BUFFER_BYTES: usize = 32 * 1024;
+const ANSWER_BYTES: usize = 32 * 1024;
 
 /// A connection to the rtnetlink of the namespace that it was opened in.
 #[derive(Debug)]
@@ -27,14 +29,14 @@ impl Netlink {
     /// Sends a request and waits for its acknowledgement.
     pub fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         self.send(kind, flags | NLM_F_ACK, body)?;
-        self.receive(|_| ())
+        self.receive(&mut [0; ACKNOWLEDGEMENT_BYTES], |_| ())
     }
 
     /// What the kernel answers to a question about one thing.
     pub fn ask(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
         self.send(kind, NLM_F_ACK, body)?;
         let mut answer = Vec::new();
-        self.receive(|body| answer = body.to_vec())?;
+        self.receive(&mut vec![0; ANSWER_BYTES], |body| answer = body.to_vec())?;
         Ok(answer)
     }
 
@@ -42,7 +44,7 @@ impl Netlink {
     pub fn dump(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         self.send(kind, NLM_F_DUMP, body)?;
         let mut all = Vec::new();
-        self.receive(|body| all.push(body.to_vec()))?;
+        self.receive(&mut vec![0; ANSWER_BYTES], |body| all.push(body.to_vec()))?;
         Ok(all)
     }
 
@@ -57,10 +59,9 @@ impl Netlink {
     }
 
     /// Hands on the bodies of the answer's messages, up to the one that ends it.
-    fn receive(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-        let mut buffer = vec![0; BUFFER_BYTES];
+    fn receive(&self, buffer: &mut [u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
         loop {
-            let (_, length) = recv(&self.socket, buffer.as_mut_slice(), RecvFlags::TRUNC)?;
+            let (_, length) = recv(&self.socket, &mut *buffer, RecvFlags::TRUNC)?;
             let Some(messages) = buffer.get(..length) else {
                 return Err(io::Error::other("an answer of rtnetlink is too long"));
             };
@@ -80,11 +81,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn talks_to_the_kernel() {
+    fn reads_what_the_kernel_has() {
         let mut netlink = Netlink::open().unwrap();
         // Every namespace has a loopback.
         let links = netlink.dump(RTM_GETLINK, &[0; 16]).unwrap();
         assert!(!links.is_empty());
+    }
+
+    #[test]
+    fn talks_to_the_kernel() {
+        let mut netlink = Netlink::open().unwrap();
         // An interface that there is not; what matters is that the kernel understood the question.
         let header = [0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0];
         let error = netlink.request(RTM_SETLINK, 0, &header).unwrap_err();

@@ -1,7 +1,6 @@
 //! Interfaces, addresses, routes and neighbours of the pod.
 
 mod links;
-mod netlink;
 pub mod plan;
 
 use std::{
@@ -11,6 +10,7 @@ use std::{
     path::Path,
 };
 
+use kelyfos_netlink::{Body, NLM_F_CREATE, NLM_F_REPLACE, Netlink};
 use libc::{
     NDA_DST, NDA_LLADDR, NUD_PERMANENT, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_OIF, RTA_PREFSRC,
     RTA_PRIORITY, RTA_VIA, RTM_DELADDR, RTM_DELNEIGH, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWNEIGH, RTM_NEWROUTE,
@@ -19,10 +19,7 @@ use libc::{
 
 use crate::log;
 
-use self::{
-    netlink::{Message, Netlink, SET},
-    plan::{Cidr, Interface, Mac, Neighbour, Plan, Route, is_link_local},
-};
+use self::plan::{Cidr, Interface, Mac, Neighbour, Plan, Route, is_link_local};
 
 // linux/if_link.h, if_addr.h, rtnetlink.h
 const IFLA_ADDRESS: u16 = 1;
@@ -40,7 +37,8 @@ const IFF_UP: u32 = 1;
 /// What has been configured, so that the next configuration can take it back.
 #[derive(Debug, Default)]
 pub struct Network {
-    undo: Vec<Message>,
+    /// Kinds and bodies of the requests that do it.
+    undo: Vec<(u16, Body)>,
     /// Interfaces that are up because of us.
     up: Vec<String>,
     /// Devices that were moved to another network namespace, where nothing tells their order.
@@ -55,10 +53,8 @@ impl Network {
         let nics = links::nics()?;
         let namespace = namespace.as_raw_fd().to_ne_bytes();
         for index in &nics {
-            let message = link_message(*index, 0, 0).with(IFLA_NET_NS_FD, &namespace);
-            netlink
-                .request(&message)
-                .map_err(|error| step(&format!("move device {index}"), &error))?;
+            let body = link_body(*index, 0, 0).with(IFLA_NET_NS_FD, &namespace);
+            set_link(&mut netlink, &body).map_err(|error| step(&format!("move device {index}"), &error))?;
         }
         *self = Self {
             moved: Some(nics),
@@ -71,9 +67,7 @@ impl Network {
     pub fn apply(&mut self, plan: &Plan) -> io::Result<()> {
         let mut netlink = Netlink::open()?;
         self.revert(&mut netlink, plan);
-        netlink
-            .request(&link("lo", IFF_UP)?)
-            .map_err(|error| step("set lo up", &error))?;
+        set_link(&mut netlink, &link("lo", IFF_UP)?).map_err(|error| step("set lo up", &error))?;
         let nics = match &self.moved {
             Some(nics) => nics.clone(),
             None => links::nics()?,
@@ -83,32 +77,32 @@ impl Network {
                 .map_err(|error| step(&format!("interface {}", interface.name), &error))?;
         }
         for it in &plan.routes {
-            let message = route(it).map_err(|error| step(&describe(it), &error))?;
-            self.make(&mut netlink, &message, RTM_DELROUTE)
+            let body = route(it).map_err(|error| step(&describe(it), &error))?;
+            self.make(&mut netlink, RTM_NEWROUTE, RTM_DELROUTE, body)
                 .map_err(|error| step(&describe(it), &error))?;
         }
         for it in &plan.neighbours {
-            let message = neighbour(it)?;
-            self.make(&mut netlink, &message, RTM_DELNEIGH)
+            self.make(&mut netlink, RTM_NEWNEIGH, RTM_DELNEIGH, neighbour(it)?)
                 .map_err(|error| step(&format!("neighbour {}", it.address), &error))?;
         }
         Ok(())
     }
 
-    fn make(&mut self, netlink: &mut Netlink, message: &Message, inverse: u16) -> io::Result<()> {
-        netlink.request(message)?;
-        self.undo.push(message.inverse(inverse));
+    /// Makes it, or puts it in the place of what is there. The inverse is the kind of the request that takes it back.
+    fn make(&mut self, netlink: &mut Netlink, kind: u16, inverse: u16, body: Body) -> io::Result<()> {
+        netlink.request(kind, NLM_F_CREATE | NLM_F_REPLACE, body.bytes())?;
+        self.undo.push((inverse, body));
         Ok(())
     }
 
     fn revert(&mut self, netlink: &mut Netlink, next: &Plan) {
-        for message in std::mem::take(&mut self.undo).iter().rev() {
+        for (kind, body) in std::mem::take(&mut self.undo).iter().rev() {
             // It may have gone with something else: a route with its address, all with the interface.
-            let _ = netlink.request(message);
+            let _ = netlink.request(*kind, 0, body.bytes());
         }
         for name in std::mem::take(&mut self.up) {
             if next.interfaces.iter().all(|it| it.name != name) {
-                let result = link(&name, 0).and_then(|message| netlink.request(&message));
+                let result = link(&name, 0).and_then(|body| set_link(netlink, &body));
                 if let Err(error) = result {
                     log!("set {name} down: {error}");
                 }
@@ -125,23 +119,19 @@ impl Network {
             rename(netlink, index, name).map_err(|error| step("rename", &error))?;
         }
         if let Some(mac) = interface.mac {
-            let message = link_message(index, 0, 0).with(IFLA_ADDRESS, &mac);
-            netlink
-                .request(&message)
-                .map_err(|error| step("set the MAC address", &error))?;
+            let body = link_body(index, 0, 0).with(IFLA_ADDRESS, &mac);
+            set_link(netlink, &body).map_err(|error| step("set the MAC address", &error))?;
         }
         if interface.mtu != 0 {
-            let message = link_message(index, 0, 0).with(IFLA_MTU, &interface.mtu.to_ne_bytes());
-            netlink.request(&message).map_err(|error| step("set the MTU", &error))?;
+            let body = link_body(index, 0, 0).with(IFLA_MTU, &interface.mtu.to_ne_bytes());
+            set_link(netlink, &body).map_err(|error| step("set the MTU", &error))?;
         }
         let speaks_ipv6 = interface.addresses.iter().any(|it| it.address.is_ipv6());
         quiet_ipv6(name, speaks_ipv6);
-        netlink
-            .request(&link_message(index, IFF_UP, IFF_UP))
-            .map_err(|error| step("set up", &error))?;
+        set_link(netlink, &link_body(index, IFF_UP, IFF_UP)).map_err(|error| step("set up", &error))?;
         self.up.push(name.clone());
         for cidr in addresses_of(interface) {
-            self.make(netlink, &address(index, cidr), RTM_DELADDR)
+            self.make(netlink, RTM_NEWADDR, RTM_DELADDR, address(index, cidr))
                 .map_err(|error| step(&format!("add {}", cidr.address), &error))?;
         }
         Ok(())
@@ -192,24 +182,25 @@ fn link_local(mac: Mac) -> Ipv6Addr {
 
 /// A name that another device holds is taken from it: that device is given its own later, or none.
 fn rename(netlink: &mut Netlink, index: u32, name: &str) -> io::Result<()> {
-    let name_it = |index: u32, name: &str| {
-        let text = [name.as_bytes(), &[0]].concat();
-        link_message(index, 0, IFF_UP).with(IFLA_IFNAME, &text)
-    };
+    let name_it = |index: u32, name: &str| link_body(index, 0, IFF_UP).with_name(IFLA_IFNAME, name);
     if let Ok(holder) = links::index_of(name) {
-        netlink.request(&name_it(holder, &format!("unused{holder}")))?;
+        set_link(netlink, &name_it(holder, &format!("unused{holder}")))?;
     }
     // Down first: an interface that is up keeps its name.
-    netlink.request(&link_message(index, 0, IFF_UP))?;
-    netlink.request(&name_it(index, name))
+    set_link(netlink, &link_body(index, 0, IFF_UP))?;
+    set_link(netlink, &name_it(index, name))
 }
 
-fn link(name: &str, flags: u32) -> io::Result<Message> {
-    Ok(link_message(links::index_of(name)?, flags, IFF_UP))
+fn set_link(netlink: &mut Netlink, body: &Body) -> io::Result<()> {
+    netlink.request(RTM_SETLINK, 0, body.bytes())
+}
+
+fn link(name: &str, flags: u32) -> io::Result<Body> {
+    Ok(link_body(links::index_of(name)?, flags, IFF_UP))
 }
 
 /// `struct ifinfomsg`
-fn link_message(index: u32, flags: u32, change: u32) -> Message {
+fn link_body(index: u32, flags: u32, change: u32) -> Body {
     let header = [
         0u32.to_ne_bytes(),
         index.to_ne_bytes(),
@@ -217,11 +208,11 @@ fn link_message(index: u32, flags: u32, change: u32) -> Message {
         change.to_ne_bytes(),
     ]
     .concat();
-    Message::new(RTM_SETLINK, 0, &header)
+    Body::new(&header)
 }
 
 /// `struct ifaddrmsg`
-fn address(index: u32, cidr: Cidr) -> Message {
+fn address(index: u32, cidr: Cidr) -> Body {
     let scope = if is_link_local(&cidr.address) { 253 } else { 0 };
     let bytes = octets(cidr.address);
     let header = [
@@ -229,20 +220,18 @@ fn address(index: u32, cidr: Cidr) -> Message {
         index.to_ne_bytes().as_slice(),
     ]
     .concat();
-    let message = Message::new(RTM_NEWADDR, SET, &header)
-        .with(IFA_LOCAL, &bytes)
-        .with(IFA_ADDRESS, &bytes);
+    let body = Body::new(&header).with(IFA_LOCAL, &bytes).with(IFA_ADDRESS, &bytes);
     match cidr.address {
         IpAddr::V4(it) if cidr.prefix < 31 => {
             let broadcast = it.to_bits() | (u32::MAX >> cidr.prefix);
-            message.with(IFA_BROADCAST, &broadcast.to_be_bytes())
+            body.with(IFA_BROADCAST, &broadcast.to_be_bytes())
         }
-        _ => message,
+        _ => body,
     }
 }
 
 /// `struct rtmsg`
-fn route(it: &Route) -> io::Result<Message> {
+fn route(it: &Route) -> io::Result<Body> {
     let destination = it.destination;
     let flags = if it.onlink { RTNH_F_ONLINK } else { 0 };
     let header = [
@@ -252,38 +241,32 @@ fn route(it: &Route) -> io::Result<Message> {
     ]
     .concat();
     let index = links::index_of(&it.interface)?;
-    let mut message = Message::new(RTM_NEWROUTE, SET, &header)
+    let mut body = Body::new(&header)
         .with_if(destination.prefix > 0, RTA_DST, &octets(network(destination)))
         .with(RTA_OIF, &index.to_ne_bytes())
         .with_if(it.metric != 0, RTA_PRIORITY, &it.metric.to_ne_bytes());
     if let Some(gateway) = it.gateway {
-        message = if gateway.is_ipv4() == destination.address.is_ipv4() {
-            message.with(RTA_GATEWAY, &octets(gateway))
+        body = if gateway.is_ipv4() == destination.address.is_ipv4() {
+            body.with(RTA_GATEWAY, &octets(gateway))
         } else {
             // `struct rtvia`: an IPv4 route by way of an IPv6 neighbour.
-            message.with(
+            body.with(
                 RTA_VIA,
                 &[&u16::from(family(gateway)).to_ne_bytes(), octets(gateway).as_slice()].concat(),
             )
         };
     }
     if let Some(source) = it.source {
-        message = message.with(RTA_PREFSRC, &octets(source));
+        body = body.with(RTA_PREFSRC, &octets(source));
     }
     if it.mtu != 0 {
-        let metrics = [
-            8u16.to_ne_bytes().as_slice(),
-            &RTAX_MTU.to_ne_bytes(),
-            &it.mtu.to_ne_bytes(),
-        ]
-        .concat();
-        message = message.with(RTA_METRICS, &metrics);
+        body = body.nest(RTA_METRICS, &Body::new(&[]).with(RTAX_MTU, &it.mtu.to_ne_bytes()));
     }
-    Ok(message)
+    Ok(body)
 }
 
 /// `struct ndmsg`
-fn neighbour(it: &Neighbour) -> io::Result<Message> {
+fn neighbour(it: &Neighbour) -> io::Result<Body> {
     let index = links::index_of(&it.interface)?;
     let header = [
         [family(it.address), 0, 0, 0].as_slice(),
@@ -292,7 +275,7 @@ fn neighbour(it: &Neighbour) -> io::Result<Message> {
         &[0, 0],
     ]
     .concat();
-    Ok(Message::new(RTM_NEWNEIGH, SET, &header)
+    Ok(Body::new(&header)
         .with(NDA_DST, &octets(it.address))
         .with(NDA_LLADDR, &it.mac))
 }
