@@ -40,7 +40,7 @@ if (update || (await cachedKernel(kernels)) === undefined) {
 }
 const kernel = await cachedKernel(kernels);
 if (kernel === undefined) throw new Error(`no kernel package in ${kernels}`);
-const key = await imageKey(checkout, kernel.version);
+const key = await imageKey(checkout, kernel.version, process.env);
 const target = join(cache, `guest-${key}`);
 if (!(await exists(join(target, 'guest.json')))) {
   say(`building ${key} (kernel ${kernel.version}; the agent takes minutes when it is not built yet)`);

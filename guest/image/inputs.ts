@@ -12,7 +12,11 @@ const patterns = [
 ];
 
 /** Names an image by everything that goes into it. */
-export async function imageKey(checkout: string, kernelVersion: string): Promise<string> {
+export async function imageKey(
+  checkout: string,
+  kernelVersion: string,
+  environment: NodeJS.ProcessEnv,
+): Promise<string> {
   // Not by `exclude`, which is not asked about every file.
   const files = (await Array.fromAsync(glob(patterns, { cwd: checkout }))).filter((file) => !file.endsWith('.test.ts'));
   const contents = await Promise.all(
@@ -20,5 +24,8 @@ export async function imageKey(checkout: string, kernelVersion: string): Promise
   );
   const hash = createHash('sha256').update(`${kernelVersion}\0${process.arch}\0`);
   for (const [file, content] of contents) hash.update(`${file}\0${String(content.length)}\0`).update(content);
+  // Cargo puts them over the profiles of Cargo.toml.
+  const profile = Object.keys(environment).filter((name) => name.startsWith('CARGO_PROFILE_'));
+  for (const name of profile.sort()) hash.update(`${name}\0${environment[name] ?? ''}\0`);
   return hash.digest('hex').slice(0, 16);
 }
