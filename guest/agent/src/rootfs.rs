@@ -58,10 +58,23 @@ pub struct LayerUsage {
     pub inodes: u64,
 }
 
+/// What is mounted for one container.
+#[derive(Debug)]
+struct Mounted {
+    /// Of the folders of its root file system and of its writable layer.
+    name: String,
+    /// Image disks; that of its root file system is the first.
+    disks: Vec<String>,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// Image disks of each container that is mounted; that of its root file system is the first.
-    images: HashMap<String, Vec<String>>,
+    containers: HashMap<String, Mounted>,
+    /// Image disks that stay mounted without a container until one takes them over, and the root file system that is
+    /// mounted ahead for it.
+    kept: HashMap<String, Option<String>>,
+    /// How many were mounted ahead.
+    ahead: u64,
     scratch_is_mounted: bool,
 }
 
@@ -76,40 +89,57 @@ impl RootFs {
     /// Mounts the image of `image_disk` under a fresh writable layer and returns the merged folder.
     /// It is writable: whoever wants it read-only makes it so after making the mount points.
     /// With a user namespace its files have the owners they have in the image, as the pod sees them.
+    /// `keep`: the image stays mounted after `unmount`, with the root file system of the next container, until a
+    /// container that does not say so has used it.
     pub fn mount(
         &self,
         container_id: &str,
         image_disk: &str,
+        keep: bool,
         user_namespace: Option<&UserNamespace>,
     ) -> Result<PathBuf, RootFsError> {
         let mut state = self.state();
-        if state.images.contains_key(container_id) {
+        if state.containers.contains_key(container_id) {
             return Err(RootFsError::Exists(container_id.to_owned()));
         }
         state.mount_scratch()?;
         let image = state.mount_image(image_disk)?;
-        let result = mount_overlay(container_id, &image, user_namespace);
-        match result {
-            Ok(_) => {
-                state
-                    .images
-                    .insert(container_id.to_owned(), vec![image_disk.to_owned()]);
+        let ahead = state.kept.remove(image_disk).flatten();
+        let (name, result) = match (ahead, user_namespace) {
+            (Some(name), None) => (name, Ok(())),
+            (ahead, _) => {
+                ahead.map_or(Ok(()), |unfit| remove_overlay(&unfit))?;
+                let result = mount_overlay(container_id, &image, user_namespace);
+                (container_id.to_owned(), result)
             }
-            Err(_) => state.release_image(image_disk)?,
+        };
+        if let Err(error) = result {
+            state.release_image(image_disk)?;
+            return Err(error);
         }
-        result
+        if keep {
+            state.kept.insert(image_disk.to_owned(), None);
+        }
+        let root = merged(&name);
+        let disks = vec![image_disk.to_owned()];
+        state
+            .containers
+            .insert(container_id.to_owned(), Mounted { name, disks });
+        Ok(root)
     }
 
     /// Unmounts, deletes the writable layer, and unmounts the image after its last container.
     /// Unknown ids are fine.
     pub fn unmount(&self, container_id: &str) -> Result<(), RootFsError> {
         let mut state = self.state();
-        if !state.images.contains_key(container_id) {
+        let Some(Mounted { name, .. }) = state.containers.get(container_id) else {
             return Ok(());
-        }
-        remove_overlay(container_id)?;
-        let disks = state.images.remove(container_id).unwrap_or_default();
-        disks.iter().try_for_each(|disk| state.release_image(disk))
+        };
+        remove_overlay(name)?;
+        let disks = state.containers.remove(container_id).map(|it| it.disks);
+        let disks = disks.unwrap_or_default();
+        disks.iter().try_for_each(|disk| state.release_image(disk))?;
+        disks.first().map_or(Ok(()), |disk| state.mount_ahead(disk))
     }
 
     /// Mounts one more image for a container that is mounted, until it is unmounted. The folder with
@@ -117,20 +147,23 @@ impl RootFs {
     pub fn add_image(&self, container_id: &str, disk: &str) -> Result<PathBuf, RootFsError> {
         let mut state = self.state();
         let folder = state.mount_image(disk)?;
-        match state.images.get_mut(container_id) {
-            Some(disks) if disks.iter().any(|it| it == disk) => {}
-            Some(disks) => disks.push(disk.to_owned()),
-            None => {
-                state.release_image(disk)?;
-                return Err(RootFsError::NotMounted(container_id.to_owned()));
-            }
+        let Some(Mounted { disks, .. }) = state.containers.get_mut(container_id) else {
+            state.release_image(disk)?;
+            return Err(RootFsError::NotMounted(container_id.to_owned()));
+        };
+        if !disks.iter().any(|it| it == disk) {
+            disks.push(disk.to_owned());
         }
+        let unfit = state.kept.remove(disk).flatten();
+        unfit.map_or(Ok(()), |name| remove_overlay(&name))?;
         Ok(folder)
     }
 
     /// A new folder on the scratch disk that goes with the container's writable layer.
-    pub fn add_folder(container_id: &str, name: &str) -> Result<PathBuf, RootFsError> {
-        let folder = layer(container_id).join("volumes").join(name);
+    pub fn add_folder(&self, container_id: &str, name: &str) -> Result<PathBuf, RootFsError> {
+        let not_mounted = || RootFsError::NotMounted(container_id.to_owned());
+        let folder = self.layer_of(container_id).ok_or_else(not_mounted)?;
+        let folder = folder.join("volumes").join(name);
         step(
             &format!("volume {name} of container {container_id}"),
             fs::create_dir_all(&folder),
@@ -139,10 +172,8 @@ impl RootFs {
     }
 
     pub fn usage(&self, container_id: &str) -> LayerUsage {
-        if !self.state().images.contains_key(container_id) {
-            return LayerUsage::default();
-        }
-        usage_of(&layer(container_id).join("upper"))
+        let layer = self.layer_of(container_id);
+        layer.map(|it| usage_of(&it.join("upper"))).unwrap_or_default()
     }
 
     /// What the scratch disk can hold; None before the first container.
@@ -163,8 +194,10 @@ impl RootFs {
     /// Brings the scratch disk into a consistent state; nothing can be mounted on it afterwards.
     pub fn shut_down(&self) -> Result<(), RootFsError> {
         let mut state = self.state();
-        for id in state.images.drain().map(|(id, _)| id) {
-            step("unmount", mounts::unmount(&merged(&id), UnmountFlags::DETACH))?;
+        let State { containers, kept, .. } = &mut *state;
+        let used = containers.drain().map(|(_, it)| it.name);
+        for name in used.chain(kept.drain().filter_map(|(_, ahead)| ahead)) {
+            step("unmount", mounts::unmount(&merged(&name), UnmountFlags::DETACH))?;
         }
         if state.scratch_is_mounted {
             // What is still open keeps it busy; then at least nothing more is written.
@@ -176,6 +209,10 @@ impl RootFs {
             state.scratch_is_mounted = false;
         }
         Ok(())
+    }
+
+    fn layer_of(&self, container_id: &str) -> Option<PathBuf> {
+        self.state().containers.get(container_id).map(|it| layer(&it.name))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -201,9 +238,9 @@ impl State {
 
     /// The disk is a slot whose content the host exchanges while nothing of it is mounted.
     fn mount_image(&self, disk: &str) -> Result<PathBuf, RootFsError> {
-        let device = disks::find(disk)?;
         let target = image_folder(disk);
         if !self.uses(disk) {
+            let device = disks::find(disk)?;
             let name = format!("image disk {disk}");
             step(&name, forget_cache(&device))?;
             step(
@@ -228,7 +265,20 @@ impl State {
     }
 
     fn uses(&self, disk: &str) -> bool {
-        self.images.values().flatten().any(|it| it == disk)
+        let mut used = self.containers.values().flat_map(|it| &it.disks);
+        self.kept.contains_key(disk) || used.any(|it| it == disk)
+    }
+
+    /// What the next container of a disk that is kept will find.
+    fn mount_ahead(&mut self, disk: &str) -> Result<(), RootFsError> {
+        let Some(ahead @ None) = self.kept.get_mut(disk) else {
+            return Ok(());
+        };
+        self.ahead += 1;
+        let name = format!("_ahead-{}", self.ahead);
+        mount_overlay(&name, &image_folder(disk), None)?;
+        *ahead = Some(name);
+        Ok(())
     }
 }
 
@@ -236,29 +286,26 @@ fn image_folder(disk: &str) -> PathBuf {
     Path::new(paths::IMAGES).join(disk)
 }
 
-fn merged(container_id: &str) -> PathBuf {
-    Path::new(paths::ROOTFS).join(container_id)
+/// `name`: a container's id, or one that no container can have.
+fn merged(name: &str) -> PathBuf {
+    Path::new(paths::ROOTFS).join(name)
 }
 
-fn layer(container_id: &str) -> PathBuf {
-    Path::new(paths::SCRATCH).join("layers").join(container_id)
+fn layer(name: &str) -> PathBuf {
+    Path::new(paths::SCRATCH).join("layers").join(name)
 }
 
-fn mount_overlay(
-    container_id: &str,
-    image: &Path,
-    user_namespace: Option<&UserNamespace>,
-) -> Result<PathBuf, RootFsError> {
-    let layer = layer(container_id);
-    let merged = merged(container_id);
-    let name = format!("root file system of container {container_id}");
+fn mount_overlay(root: &str, image: &Path, user_namespace: Option<&UserNamespace>) -> Result<(), RootFsError> {
+    let layer = layer(root);
+    let merged = merged(root);
+    let name = format!("root file system {root}");
     // Left over only if an earlier removal failed half-way.
     step(&name, remove_tree(&layer))?;
     let (upper, work) = (layer.join("upper"), layer.join("work"));
     for folder in [&upper, &work] {
         step(&name, fs::create_dir_all(folder))?;
     }
-    let mapped = user_namespace.map(|it| MappedFolder::mount(it, image, container_id));
+    let mapped = user_namespace.map(|it| MappedFolder::mount(it, image, root));
     let mapped = step(&name, mapped.transpose())?;
     let image = mapped.as_ref().map_or(image, |it| &it.path);
     // The root folder of the container is the upper one's: it takes over mode and owner of the image's.
@@ -276,7 +323,7 @@ fn mount_overlay(
     if result.is_err() {
         step(&name, remove_tree(&layer))?;
     }
-    result.map(|()| merged)
+    result
 }
 
 /// A folder with the owners that a user namespace makes of those on disk. Overlayfs takes its layers by path and
@@ -317,16 +364,16 @@ fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
     fs::set_permissions(to, attributes.permissions())
 }
 
-fn remove_overlay(container_id: &str) -> Result<(), RootFsError> {
-    let name = format!("root file system of container {container_id}");
-    let merged = merged(container_id);
+fn remove_overlay(root: &str) -> Result<(), RootFsError> {
+    let name = format!("root file system {root}");
+    let merged = merged(root);
     step(
         &name,
         mounts::unmount(&merged, UnmountFlags::empty()).and_then(|()| remove_folder(&merged)),
     )?;
-    if let Err(error) = remove_tree(&layer(container_id)) {
+    if let Err(error) = remove_tree(&layer(root)) {
         // e.g. files that the container has made immutable; the whole disk goes with the pod.
-        log!("writable layer of container {container_id} stays behind: {error}");
+        log!("writable layer {root} stays behind: {error}");
     }
     Ok(())
 }

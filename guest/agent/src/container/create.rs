@@ -246,10 +246,12 @@ fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) ->
     // Cheap checks before anything is acquired.
     let settings = cgroup::settings(&request.resources.clone().unwrap_or_default())?;
     let rules = device_program::rules(&request.devices)?;
-    let root = shared
-        .context
-        .rootfs
-        .mount(&request.id, &rootfs.image_disk, user_namespace.as_deref())?;
+    let root = shared.context.rootfs.mount(
+        &request.id,
+        &rootfs.image_disk,
+        rootfs.keep_image,
+        user_namespace.as_deref(),
+    )?;
     let open_failed = |source| ContainerError::Io {
         id: request.id.clone(),
         step: "open its root",

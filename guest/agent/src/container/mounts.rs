@@ -102,7 +102,7 @@ pub fn plan(
                 }
                 Kind::Volume => {
                     // The disk forbids devices for all but the root file systems, and this is a part of one.
-                    let source = volumes::own(&request.id, index, root, &destination, owner)?;
+                    let source = volumes::own(file_systems, &request.id, index, root, &destination, owner)?;
                     let options = vec!["dev".to_owned()];
                     clone(
                         &proto::Mount {

@@ -54,6 +54,7 @@ pub fn image(file_systems: &RootFs, container_id: &str, mount: &proto::Mount) ->
 /// A new writable folder with what the image has at `destination`.
 /// What is not there in the image is made for `owner`.
 pub fn own(
+    file_systems: &RootFs,
     container_id: &str,
     number: usize,
     root: &Path,
@@ -64,7 +65,7 @@ pub fn own(
         path: destination.to_owned(),
         source,
     };
-    let folder = RootFs::add_folder(container_id, &number.to_string())?;
+    let folder = file_systems.add_folder(container_id, &number.to_string())?;
     let root = File::open(root).map_err(failed)?;
     match inside(&root, &CString::new(destination)?) {
         Ok(found) if found.metadata().map_err(failed)?.is_dir() => {
