@@ -10,7 +10,7 @@ import type { HostRuntime as HostRuntimePort } from './cri/mixed/host-runtime.ts
 import { serveCri } from './cri/server.ts';
 import type { RuntimeInfo } from './cri/services.ts';
 import { type StreamingDomain, StreamingServer } from './cri/streaming/server.ts';
-import { guestLink } from './guest-link.ts';
+import { fullName, guestLink } from './guest-link.ts';
 import { HostRuntime } from './host/host-runtime.ts';
 import { RegistryImages } from './image/images.ts';
 import { makeRehearsalImage } from './image/rehearsal-image.ts';
@@ -18,6 +18,7 @@ import { NetworkNamespaces } from './network/network-namespaces.ts';
 import { Networker } from './network/networker.ts';
 import { CniPodNetworks } from './network/pod-networks.ts';
 import { isFile, isFolder } from './platform/file-kind.ts';
+import { wrap } from './platform/errors.ts';
 import type { Log } from './platform/log.ts';
 import { createDomain, type Domain } from './podsandbox/domain.ts';
 import type { ImageArchives, Images, PodNetworks, VmProvider, VolumeBinder } from './podsandbox/ports.ts';
@@ -41,6 +42,7 @@ const bootTimeoutMs = 120_000;
  */
 export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<RunningDaemon> {
   const { config } = loaded;
+  checkWarmImages(config);
   await using started = new AsyncDisposableStack();
   await prepareFolders(config);
 
@@ -64,7 +66,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
 
   const images = await openImages(config, log);
   const cgroupDriver = await chooseCgroupDriver(config);
-  const vms = await openVms(config, namespaces, cgroupDriver, log.child({ part: 'vm' }));
+  const vms = await openVms(config, images, namespaces, cgroupDriver, log.child({ part: 'vm' }));
   started.defer(() => vms.close());
 
   const exporter = openExporter(config, log.child({ part: 'tracing' }));
@@ -122,6 +124,19 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
   return { close: () => parts.disposeAsync() };
 }
 
+/** What the configuration alone cannot tell. */
+function checkWarmImages({ vm }: Config): void {
+  for (const { name, warmImages } of vm.classes.values()) {
+    for (const image of warmImages) {
+      try {
+        fullName(image);
+      } catch (error) {
+        throw wrap(error, `vm.classes.${name}.warm_images`);
+      }
+    }
+  }
+}
+
 async function prepareFolders({ root, state }: Config): Promise<void> {
   // Others may pass through to what is theirs: a VM's user to its own folder.
   for (const folder of [root, state]) await mkdir(folder, { recursive: true, mode: 0o711 });
@@ -160,6 +175,7 @@ async function openImages(config: Config, log: Log): Promise<RegistryImages> {
 
 async function openVms(
   config: Config,
+  images: RegistryImages,
   netns: NetworkNamespaces,
   cgroupDriver: RuntimeInfo['cgroupDriver'],
   log: Log,
@@ -177,7 +193,7 @@ async function openVms(
     classes: [...config.vm.classes.values()],
     netns,
     cgroupDriver,
-    guest: guestLink(rehearsalImage, log),
+    guest: guestLink(rehearsalImage, images, log),
     imageBytes: maxUnpackedBytes,
     bootTimeoutMs,
     memoryReserveBytes: config.vm.memoryReserveBytes,

@@ -1,13 +1,21 @@
 import { GuestAgent } from './agent/guest-agent.ts';
+import { canonicalName, parseReference } from './image/reference.ts';
+import { AppError, messageOf } from './platform/errors.ts';
 import type { Log } from './platform/log.ts';
+import type { Images } from './podsandbox/ports.ts';
 import { rehearse } from './podsandbox/rehearsal.ts';
+import { warmImage } from './podsandbox/warm-image.ts';
 import type { GuestLink } from './vm/guest-link.ts';
 
 /** Calls after which the agent's code, and under emulation its translation, is warm. */
 const warmCalls = 8;
 
 /** What src/vm does with guests before pods get them, in terms of the agent and the domain, which it does not know. */
-export function guestLink(rehearsalImage: string, log: Log): GuestLink<GuestAgent> {
+export function guestLink(
+  rehearsalImage: string,
+  images: Pick<Images, 'find' | 'rootfs'>,
+  log: Log,
+): GuestLink<GuestAgent> {
   return {
     connect: (sockets, vmId) => GuestAgent.connect(sockets, log.child({ vmId })),
     ready: async (agent, signal) => {
@@ -25,5 +33,24 @@ export function guestLink(rehearsalImage: string, log: Log): GuestLink<GuestAgen
       await agent.trim(true, signal);
     },
     rehearse: (vm, signal) => rehearse(vm, rehearsalImage, signal),
+    imagesHere: (names) => names.flatMap((name) => images.find(fullName(name))?.id ?? []),
+    warmImages: async (vm, ids, signal) => {
+      for (const id of ids) {
+        try {
+          const image = images.find(id);
+          if (image !== undefined) await warmImage(vm, image, images.rootfs(id), signal);
+        } catch (error) {
+          signal.throwIfAborted();
+          log.warn({ vmId: vm.id, image: id, err: error }, `cannot warm an image: ${messageOf(error)}`);
+        }
+      }
+    },
   };
+}
+
+/** The name of an image with nothing left to defaults; an error for an id, which no image is pulled by. */
+export function fullName(name: string): string {
+  const reference = parseReference(name);
+  if (reference.kind === 'id') throw new AppError('invalid', `${name} is the id of an image, not a name`);
+  return canonicalName(reference);
 }

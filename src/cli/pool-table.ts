@@ -7,6 +7,7 @@ export const poolsSchema = z.object({
     z.object({
       className: z.string(),
       idle: z.number(),
+      outdated: z.number(),
       size: z.number(),
       floor: z.number(),
       ceiling: z.number(),
@@ -25,10 +26,10 @@ const header = ['CLASS', 'TEMPLATE', 'IDLE', 'TARGET', 'RANGE', 'HITS', 'MISSES'
 
 /** Lines for people: one for each class whose virtual machines are clones. */
 export function poolTable({ classes, memoryShortage }: Pools): string {
-  const rows = classes.map(({ className, idle, size, floor, ceiling, hits, misses, agesMs, template }) => [
+  const rows = classes.map(({ className, idle, outdated, size, floor, ceiling, hits, misses, agesMs, template }) => [
     className,
     template,
-    String(idle),
+    outdated === 0 ? String(idle) : `${String(idle)} (${String(outdated)} old)`,
     String(size),
     floor === ceiling ? String(floor) : `${String(floor)}-${String(ceiling)}`,
     String(hits),

@@ -18,6 +18,8 @@ export interface VmClass {
   readonly template: boolean;
   /** Let pooled clones perform a whole dummy claim before they are paused. */
   readonly rehearse: boolean;
+  /** Names of images that pooled clones hold ready. */
+  readonly warmImages: readonly string[];
   /** Room for translated code under emulation. */
   readonly translationBytes: number;
   /** Handed to QEMU after our own arguments. */
@@ -107,6 +109,7 @@ export function compileConfig(file: ConfigFile): Config {
         poolMax: vmClass.pool_max ?? vmClass.pool,
         template: vmClass.template,
         rehearse: vmClass.rehearse,
+        warmImages: vmClass.warm_images,
         translationBytes: bytes(vmClass.translation_buffer),
         qemuArguments: vmClass.qemu_arguments,
       }),

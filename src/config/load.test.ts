@@ -60,6 +60,7 @@ describe('loading', () => {
       poolMax: 2,
       template: true,
       rehearse: true,
+      warmImages: [],
       translationBytes: 64 * 1024 ** 2,
       qemuArguments: [],
     };

@@ -5,6 +5,7 @@ import {
   duration,
   durationAccepts,
   httpUrl,
+  imageName,
   ipAddress,
   listenAddress,
   optionalSetting,
@@ -46,6 +47,7 @@ const vmClass = z.strictObject({
   scratch: setting(size, sizeAccepts, '10GiB'),
   template: setting(z.boolean(), 'true or false', true),
   rehearse: setting(z.boolean(), 'true or false', true),
+  warm_images: setting(z.array(imageName).max(3), 'a list of at most 3 names of images', []),
   translation_buffer: setting(translationBuffer, 'a size in whole MiB, from "8MiB" to "2047MiB"', '64MiB'),
   qemu_arguments: setting(z.array(z.string().min(1)), 'a list of arguments', []),
 });

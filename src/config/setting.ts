@@ -55,6 +55,9 @@ export const translationBuffer = wholeMebibytes.refine((text) => {
 export const duration = z.string().refine((text) => (parseDuration(text) ?? 0) > 0);
 export const durationAccepts = 'a duration above 0 with its unit, such as "500ms", "90s" or "10m"';
 
+/** What only looks like a name is found when the daemon starts. */
+export const imageName = z.string().regex(/^[\w./:@[\]-]+$/);
+
 export const ipAddress = z.string().refine((text) => isIP(text) !== 0);
 
 /** Of a server; what it says of users and passwords would end up in the log. */

@@ -72,6 +72,8 @@ export interface ContainerSpecInput {
   readonly disks: readonly AttachedDisk[];
   readonly devices: readonly GuestDevice[];
   readonly volumes: readonly BoundVolume[];
+  /** Whether the image stays mounted when the container is removed, for the next one. */
+  readonly keepImage?: boolean;
   /** Of the guest itself, to be read and run under the same path. */
   readonly guestFiles?: readonly string[];
   readonly hostname: string;
@@ -87,7 +89,11 @@ export function containerSpec(input: ContainerSpecInput): SpecInit {
   const argv = commandLine(config, image);
   return {
     id: input.id,
-    rootfs: { imageDisk: serial(input, imageKey(input.image.id)), readonly: security.readonlyRootfs },
+    rootfs: {
+      imageDisk: serial(input, imageKey(input.image.id)),
+      readonly: security.readonlyRootfs,
+      keepImage: input.keepImage ?? false,
+    },
     process: {
       argv,
       env: environment(config, image, input.hostname),

@@ -30,4 +30,8 @@ export interface GuestLink<A extends GuestConnection> {
   warm(vm: PodVm<A>, signal: AbortSignal): Promise<void>;
   /** A whole dummy claim in a clone that goes to the pool; leaves nothing attached or mounted from the host. */
   rehearse(vm: PodVm<A>, signal: AbortSignal): Promise<void>;
+  /** Ids of those of the named images that are here. */
+  imagesHere(names: readonly string[]): readonly string[];
+  /** Leaves images attached and mounted in a clone that goes to the pool, each after one run of its program. */
+  warmImages(vm: PodVm<A>, ids: readonly string[], signal: AbortSignal): Promise<void>;
 }

@@ -97,6 +97,11 @@ export class PodVm<A extends GuestConnection> {
     return this.#disks.attach(source, signal);
   }
 
+  /** Leaves a disk that `attachDisk` has made of a file to the next one who attaches that file. */
+  leaveDisk(source: string, serial: string): void {
+    this.#disks.leave(source, serial);
+  }
+
   attachBlockDevice(device: string, writable: boolean, signal: AbortSignal): Promise<string> {
     return this.#disks.attachBlockDevice(device, writable, signal);
   }

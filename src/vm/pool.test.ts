@@ -32,6 +32,7 @@ interface Rig {
   readonly clock: { now: number };
   fail: number;
   short: boolean;
+  readonly outdated: Set<Parked>;
 }
 
 function rig(floor: number, ceiling = floor): Rig {
@@ -49,6 +50,7 @@ function rig(floor: number, ceiling = floor): Rig {
     clock,
     fail: 0,
     short: false,
+    outdated: new Set(),
     pool: new Pool({
       name: 'small',
       demand: new PoolDemand({ floor, ceiling, now: () => clock.now }),
@@ -57,6 +59,7 @@ function rig(floor: number, ceiling = floor): Rig {
       gate,
       log: silentLog(),
       sleep,
+      isCurrent: (vm) => !it.outdated.has(vm),
       make: async () => {
         await turn();
         if (it.fail-- > 0) throw new Error('no memory');
@@ -193,4 +196,18 @@ test('without memory to spare the pool empties and is not filled, until there is
   it.short = false;
   await it.pool.adjust();
   await until(() => it.pool.idle === 3);
+});
+
+test('one that is out of date makes room for a new one, one at a time', async () => {
+  const { pool, made, outdated } = rig(3);
+  pool.start();
+  await until(() => pool.idle === 3);
+  for (const vm of made.slice(1)) outdated.add(vm);
+  await pool.adjust();
+  expect(made.map(({ destroyed }) => destroyed)).toEqual([false, true, false]);
+  await until(() => pool.idle === 3);
+  await pool.adjust();
+  await until(() => pool.idle === 3);
+  await pool.adjust();
+  expect(made.map(({ destroyed }) => destroyed)).toEqual([false, true, true, false, false]);
 });

@@ -21,6 +21,8 @@ export interface PoolOptions<V extends Parkable> {
   readonly isShort: () => boolean;
   /** Makes a VM that is ready and parked. */
   readonly make: (signal: AbortSignal) => Promise<V>;
+  /** Whether one that waits is what `make` would make now. */
+  readonly isCurrent: (vm: V) => boolean;
   readonly gate: RefillGate;
   readonly log: Log;
   readonly now?: () => number;
@@ -31,6 +33,8 @@ export interface PoolOptions<V extends Parkable> {
 export interface PoolState {
   readonly className: string;
   readonly idle: number;
+  /** Those of them that are to be replaced, as other images are to be held ready now. */
+  readonly outdated: number;
   /** How many should wait. */
   readonly size: number;
   readonly floor: number;
@@ -70,11 +74,12 @@ export class Pool<V extends Parkable> {
   }
 
   get state(): PoolState {
-    const { name, demand } = this.#options;
+    const { name, demand, isCurrent } = this.#options;
     const now = this.#now();
     return {
       className: name,
       idle: this.idle,
+      outdated: [...this.#idle.keys()].filter((vm) => !isCurrent(vm)).length,
       size: this.size,
       floor: demand.floor,
       ceiling: demand.ceiling,
@@ -109,15 +114,13 @@ export class Pool<V extends Parkable> {
     return vm;
   }
 
-  /** Ends one of those that are too many, if there are any, and goes on to fill where there are too few. */
+  /** Ends one of those that are too many or out of date, if there are any, and goes on to fill where there are too few. */
   async adjust(): Promise<void> {
     if (this.#isStopped()) return;
-    if (this.idle > this.size) {
-      const vm = this.#next();
-      if (vm) await this.#destroy(vm);
-    } else {
-      this.#refill();
-    }
+    const { isCurrent } = this.#options;
+    const leaving = this.idle > this.size ? this.#next() : this.#next((vm) => !isCurrent(vm));
+    if (leaving) await this.#destroy(leaving);
+    this.#refill();
   }
 
   /** Ends the refill and all idle VMs. */
@@ -129,8 +132,9 @@ export class Pool<V extends Parkable> {
     await Promise.all(idle.map((vm) => this.#destroy(vm)));
   }
 
-  #next(): V | undefined {
-    const [vm] = this.#idle.keys();
+  /** The oldest that meets the condition. */
+  #next(condition: (vm: V) => boolean = () => true): V | undefined {
+    const vm = this.#idle.keys().find(condition);
     if (vm) this.#idle.delete(vm);
     return vm;
   }

@@ -68,6 +68,25 @@ test('pools tell how claims have fared, and empty when the host has no memory to
   await provider.stop();
 });
 
+test('pooled clones hold the images that are here, and are replaced when another one comes', async () => {
+  on.guest.images.set('web', 'sha256:1');
+  const provider = on.provider([{ ...smallClass, poolSize: 1, warmImages: ['web', 'shell'] }]);
+  await provider.start();
+  await filled(provider);
+  await provider.adjustPools();
+  expect(on.guest.warmed).toEqual([['sha256:1']]);
+  on.guest.images.set('shell', 'sha256:2');
+  await provider.adjustPools();
+  await filled(provider);
+  await provider.adjustPools();
+  expect(on.guest.warmed).toEqual([['sha256:1'], ['sha256:1', 'sha256:2']]);
+  on.guest.images.delete('web');
+  await provider.adjustPools();
+  await filled(provider);
+  expect(on.guest.warmed).toHaveLength(2);
+  await provider.stop();
+});
+
 test('a class without rehearsal has none', async () => {
   const provider = on.provider([{ ...smallClass, poolSize: 1, rehearse: false }]);
   await provider.start();

@@ -275,6 +275,8 @@ export class QemuVmProvider<A extends GuestConnection> {
 
   #pool(vmClass: VmClass): Pool<PodVm<A>> {
     const { guest, memory } = this.#options;
+    /** What was tried with each; an image that cannot be run is not tried again and again. */
+    const warmed = new WeakMap<PodVm<A>, readonly string[]>();
     return new Pool({
       name: vmClass.name,
       demand: new PoolDemand({ floor: vmClass.poolSize, ceiling: vmClass.poolMax }),
@@ -286,6 +288,9 @@ export class QemuVmProvider<A extends GuestConnection> {
         try {
           const within = AbortSignal.any([signal, AbortSignal.timeout(this.#options.bootTimeoutMs)]);
           for (let run = 0; vmClass.rehearse && run < rehearsals; run++) await guest.rehearse(vm, within);
+          const images = guest.imagesHere(vmClass.warmImages);
+          await guest.warmImages(vm, images, within);
+          warmed.set(vm, images);
           await vm.park();
         } catch (error) {
           await vm.destroy();
@@ -293,6 +298,7 @@ export class QemuVmProvider<A extends GuestConnection> {
         }
         return vm;
       },
+      isCurrent: (vm) => guest.imagesHere(vmClass.warmImages).every((id) => warmed.get(vm)?.includes(id)),
     });
   }
 

@@ -18,6 +18,8 @@ export interface VmClass {
   readonly template: boolean;
   /** Let pooled clones perform a whole dummy claim before they are paused. */
   readonly rehearse: boolean;
+  /** Names of images that pooled clones hold attached, mounted, and run once. */
+  readonly warmImages: readonly string[];
   /** At most so much translated code is kept of each VM under emulation. A multiple of 1 MiB. */
   readonly translationBytes: number;
   /** Arguments handed to QEMU after ours. */
@@ -32,6 +34,7 @@ export const vmClassDefaults = {
   poolMax: 0,
   template: true,
   rehearse: true,
+  warmImages: [],
   translationBytes: 64 * mebibyte,
   qemuArguments: [],
 } as const satisfies Omit<VmClass, 'name'>;

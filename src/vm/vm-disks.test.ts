@@ -44,6 +44,19 @@ test('links the image and fills the first free slot', async () => {
   expect(await on.attach(image, signal)).toBe('slot0');
 });
 
+test('a disk that was left is the next one’s who attaches the same file, and nobody else’s', async () => {
+  const on = VmDisks.none(machine, disks, slotBytes);
+  const other = join(folder, 'other');
+  await writeFile(other, 'erofs');
+  await truncate(other, slotBytes);
+  on.leave(image, await on.attach(image, signal));
+  expect(await on.attach(other, signal)).toBe('slot1');
+  expect(await on.attach(image, signal)).toBe('slot0');
+  expect(await on.attach(image, signal)).toBe('slot2');
+  await on.detach('slot0');
+  expect(await on.attach(image, signal)).toBe('slot0');
+});
+
 test('what exceeds the slots is hot-added, all at once', async () => {
   const on = VmDisks.none(machine, disks, slotBytes);
   const serials = await Promise.all(Array.from({ length: imageSlotCount + 2 }, () => on.attach(image, signal)));

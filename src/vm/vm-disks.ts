@@ -21,6 +21,8 @@ export class VmDisks {
   readonly #lock = new KeyedMutex();
   readonly #slotBytes: number;
   readonly #attached: Map<string, Position>;
+  /** Serials of disks that are attached for nobody yet, by the file each was made of. */
+  readonly #spare = new Map<string, string>();
 
   private constructor(machine: Machine, folder: string, slotBytes: number, attached: Map<string, Position>) {
     this.#machine = machine;
@@ -47,6 +49,11 @@ export class VmDisks {
   attach(source: string, signal: AbortSignal): Promise<string> {
     return this.#lock.run('', async () => {
       signal.throwIfAborted();
+      const spare = this.#spare.get(source);
+      if (spare !== undefined) {
+        this.#spare.delete(source);
+        return spare;
+      }
       const { serial, position } = await this.#choose(source);
       const name = fileName(serial);
       await this.#link(source, name);
@@ -75,6 +82,11 @@ export class VmDisks {
       this.#attached.set(serial, { kind: 'hot-added' });
       return serial;
     });
+  }
+
+  /** Leaves a disk for whoever attaches the same file next; the file must not change. */
+  leave(source: string, serial: string): void {
+    this.#spare.set(source, serial);
   }
 
   /** Unknown serials are fine. */

@@ -13,7 +13,7 @@ export async function fullPools(cri: CriClient): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     const pools = await poolStates(cri);
-    if (pools.every(({ idle, size }) => idle >= size)) break;
+    if (pools.every(({ idle, outdated, size }) => outdated === 0 && idle >= size)) break;
     if (performance.now() > deadline) throw new Error(`the pools do not fill: ${JSON.stringify(pools)}`);
     await delay(pauseMs);
   }

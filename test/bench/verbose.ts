@@ -22,6 +22,7 @@ export interface ContainerInfo {
 
 export interface PoolState {
   readonly idle: number;
+  readonly outdated: number;
   readonly size: number;
 }
 

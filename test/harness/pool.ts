@@ -4,6 +4,7 @@ import type { CriClient } from '../../src/cri/client.ts';
 interface PoolState {
   readonly className: string;
   readonly idle: number;
+  readonly outdated: number;
   readonly size: number;
 }
 
@@ -12,7 +13,7 @@ async function pools(cri: CriClient): Promise<readonly PoolState[]> {
   return (JSON.parse(info['pools'] ?? '{"classes":[]}') as { readonly classes: readonly PoolState[] }).classes;
 }
 
-/** Waits until the pool of a VM class holds as many VMs as it should, or `idle` of them; false after `timeoutMs`. */
+/** Waits until the pool of a VM class holds as many VMs as it should, or `idle` of them, none out of date; false after `timeoutMs`. */
 export async function waitForPool(
   cri: CriClient,
   options: { readonly className?: string; readonly idle?: number; readonly timeoutMs?: number } = {},
@@ -21,7 +22,7 @@ export async function waitForPool(
   const deadline = Date.now() + timeoutMs;
   while (Date.now() < deadline) {
     const pool = (await pools(cri)).find((candidate) => candidate.className === className);
-    if (pool !== undefined && pool.idle >= (idle ?? pool.size)) return true;
+    if (pool?.outdated === 0 && pool.idle >= (idle ?? pool.size)) return true;
     await delay(50);
   }
   return false;

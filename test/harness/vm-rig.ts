@@ -50,7 +50,13 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
   const image = join(root, 'rehearsal.erofs');
   const mkfsErofs = join(installDir, 'libexec', 'mkfs.erofs');
   await makeRehearsalImage({ path: image, mkfsErofs, bytes: imageBytes });
-  const guest = guestLink(image, log);
+  const none = {
+    find: () => undefined,
+    rootfs: (id: string) => {
+      throw new Error(`image ${id} is not here`);
+    },
+  };
+  const guest = guestLink(image, none, log);
   const networker = new Networker({ program: networkerProgram, log });
   const opened = await openProvider({
     root,

@@ -151,6 +151,10 @@ export class FakeAgent implements GuestConnection {
 export class FakeGuest implements GuestLink<FakeAgent> {
   readonly agents: FakeAgent[] = [];
   rehearsals = 0;
+  /** Ids of images that are here, by name. */
+  readonly images = new Map<string, string>();
+  /** What each clone that went to a pool has warmed. */
+  readonly warmed: (readonly string[])[] = [];
   readonly #fail: FailPoints;
 
   constructor(fail: FailPoints) {
@@ -182,6 +186,15 @@ export class FakeGuest implements GuestLink<FakeAgent> {
   async rehearse(): Promise<void> {
     await this.#fail.step('rehearse');
     this.rehearsals++;
+  }
+
+  imagesHere(names: readonly string[]): readonly string[] {
+    return names.flatMap((name) => this.images.get(name) ?? []);
+  }
+
+  async warmImages(_vm: unknown, ids: readonly string[]): Promise<void> {
+    await this.#fail.step('warm images');
+    this.warmed.push(ids);
   }
 }
 
