@@ -15,6 +15,7 @@ export interface Compared {
 export const figures = {
   run: 'RunPodSandbox',
   firstLine: 'RunPodSandbox to first log line',
+  warmFirstLine: 'the same, image held ready',
   atOnce: 'first log line, 10 pods at once, the last one',
   exec: 'ExecSync true',
   end: 'StopPodSandbox + RemovePodSandbox',
@@ -36,6 +37,14 @@ async function livePod(subject: Subject, image: string, samples: Samples): Promi
   samples.add(figures.end, (await timed(() => subject.removePod(pod))).ms);
 }
 
+/** A pod of a class that holds its image ready, up to its first line. */
+async function warmPod(subject: Subject, image: string, samples: Samples): Promise<void> {
+  await subject.rest();
+  const pod = await startSeenPod(subject, image);
+  samples.add(figures.warmFirstLine, pod.firstLineMs);
+  await subject.removePod(pod);
+}
+
 /** Whole lives of pods, one after the other, of both in turn. The first of each is not counted: it meets cold code. */
 export async function comparedLives(pair: BenchPair, runs: number, progress: (run: number) => void): Promise<Compared> {
   const compared = { own: new Samples(), peer: new Samples() };
@@ -43,6 +52,7 @@ export async function comparedLives(pair: BenchPair, runs: number, progress: (ru
     progress(run);
     const counted = run > 0 ? compared : { own: new Samples(), peer: new Samples() };
     await livePod(pair.own, pair.image, counted.own);
+    await warmPod(pair.warm, pair.image, counted.own);
     await livePod(pair.peer, pair.image, counted.peer);
   }
   return compared;

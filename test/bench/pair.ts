@@ -13,11 +13,17 @@ export interface PairOptions {
   /** Virtual machines kept ready. */
   readonly pool: number;
   readonly rehearse?: boolean;
+  /** As many more in a class of their own that holds the image ready. */
+  readonly warm?: boolean;
 }
+
+const warmHandler = 'warm';
 
 /** kelyfos and containerd with runc on one host, with one registry and one pod network. */
 export class BenchPair implements AsyncDisposable {
   readonly own: Subject;
+  /** The same daemon, with machines that hold the image ready, if there are any. */
+  readonly warm: Subject;
   readonly peer: Subject;
   readonly registry: TestRegistry;
   /** busybox, which both have. */
@@ -34,12 +40,14 @@ export class BenchPair implements AsyncDisposable {
     this.registry = registry;
     this.image = image;
     this.#started = started;
-    this.own = new Subject('kelyfos', {
+    const own = {
       cri: daemon.cri,
       pid: daemon.pid,
       scratch: daemon.scratch,
       rest: () => fullPools(daemon.cri),
-    });
+    };
+    this.own = new Subject('kelyfos', own);
+    this.warm = new Subject('kelyfos, image held ready', { ...own, handler: warmHandler });
     this.peer = new Subject('containerd', {
       cri: containerd.cri,
       pid: containerd.pid,
@@ -48,23 +56,29 @@ export class BenchPair implements AsyncDisposable {
     });
   }
 
-  static async start({ pool, rehearse = true }: PairOptions): Promise<BenchPair> {
+  static async start({ pool, rehearse = true, warm = false }: PairOptions): Promise<BenchPair> {
     await using started = new AsyncDisposableStack();
     const images = await freeFolder('images');
     started.defer(() => removeFolder(images));
     const registry = started.use(await TestRegistry.start());
     const network = started.use(await TestNetwork.create());
     const name = 'kelyfos/busybox:test';
+    const image = `${registry.host}/${name}`;
     const files = { [outputFile.path]: outputFile.content };
     await registry.push((await buildBusyboxImage(images, { files })).folder, name);
     const containerd = started.use(await TestContainerd.start({ network }));
     const config = {
       // What it writes when it serves pods in earnest.
       log: { level: 'info' },
-      vm: { classes: { default: { pool, rehearse } } },
+      vm: {
+        classes: {
+          default: { pool, rehearse },
+          ...(warm ? { [warmHandler]: { pool, rehearse, warm_images: [image] } } : {}),
+        },
+      },
+      handlers: warm ? { [warmHandler]: { class: warmHandler } } : {},
     };
     const daemon = started.use(await TestDaemon.start({ registry, network, accelerator: 'auto', config }));
-    const image = `${registry.host}/${name}`;
     for (const { cri } of [daemon, containerd]) await cri.call('PullImage', { image: { image } });
     return new BenchPair({ daemon, containerd, registry, image }, started.move());
   }

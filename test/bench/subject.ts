@@ -21,15 +21,20 @@ export class Subject {
   readonly cri: CriClient;
   /** Process id of the daemon. */
   readonly pid: number;
+  readonly #handler: string;
   readonly #scratch: string;
   readonly #rest: () => Promise<void>;
   #names = 0;
 
   /** `rest` returns when nothing is being prepared in the background. */
-  constructor(name: string, parts: { cri: CriClient; pid: number; scratch: string; rest: () => Promise<void> }) {
+  constructor(
+    name: string,
+    parts: { cri: CriClient; pid: number; handler?: string; scratch: string; rest: () => Promise<void> },
+  ) {
     this.name = name;
     this.cri = parts.cri;
     this.pid = parts.pid;
+    this.#handler = parts.handler ?? '';
     this.#scratch = parts.scratch;
     this.#rest = parts.rest;
   }
@@ -40,7 +45,7 @@ export class Subject {
 
   async planPod(): Promise<PodPlan> {
     this.#names += 1;
-    const name = `bench-${String(this.#names)}`;
+    const name = `bench-${[this.#handler, this.#names].filter((part) => part !== '').join('-')}`;
     const logDirectory = join(this.#scratch, 'logs', name);
     await mkdir(logDirectory, { recursive: true });
     const metadata = { name, uid: name, namespace: 'bench', attempt: 0 } as const;
@@ -55,7 +60,7 @@ export class Subject {
   async runPod(plan: PodPlan): Promise<StartedPod> {
     const { pod_sandbox_id: id } = await this.cri.call(
       'RunPodSandbox',
-      { config: plan.config },
+      { config: plan.config, runtime_handler: this.#handler },
       { timeoutMs: callTimeoutMs },
     );
     return { id, plan };
