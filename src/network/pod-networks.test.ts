@@ -48,12 +48,6 @@ describe('pod networks', () => {
     return new CniPodNetworks({ networker, confDir, binDirs: [binDir], cacheDir, log: silentLog(), pollMs: 20 });
   }
 
-  async function restart(): Promise<void> {
-    await networks.close();
-    networks = make();
-    await networks.start();
-  }
-
   const takeOrder = async (): Promise<readonly string[]> => fake.takeOrder();
 
   test('tell Kubernetes who the pod is', async () => {
@@ -95,16 +89,14 @@ describe('pod networks', () => {
     await unlink(join(fake.confDir, '10-pods.conflist'));
     await fake.works('one', 'DEL');
     await takeOrder();
-    await restart();
-    await networks.detach('sandbox1', request.netns);
+    await make().detach('sandbox1', request.netns);
     const calls = await fake.calls();
     expect(calls.map(({ stdin }) => stdin['prevResult'])).toEqual([
       { cniVersion: '1.0.0', ips: [{ address: '10.1.0.2/24' }], last: true },
       { cniVersion: '1.0.0', ips: [{ address: '10.1.0.2/24' }], last: true },
     ]);
     expect(await takeOrder()).toEqual(['DEL two', 'DEL one']);
-    await restart();
-    await networks.detach('sandbox1', request.netns);
+    await make().detach('sandbox1', request.netns);
     expect(await takeOrder()).toEqual([]);
   });
 

@@ -198,7 +198,7 @@ export class CniPodNetworks {
 
   /** The result of an ADD that has succeeded already; what is left of a broken one is removed. */
   async #existing(request: AttachRequest): Promise<CniResult | undefined> {
-    for (const attachment of this.#cache.find(request.sandboxId)) {
+    for (const attachment of await this.#cache.find(request.sandboxId)) {
       if (attachment.complete && attachment.netns === request.netns) {
         return parseResult(attachment.result, attachment.configuration.cniVersion);
       }
@@ -208,7 +208,7 @@ export class CniPodNetworks {
   }
 
   async #deleteAll(sandboxId: string): Promise<number> {
-    const attachments = this.#cache.find(sandboxId);
+    const attachments = await this.#cache.find(sandboxId);
     for (const attachment of attachments) await this.#chain.delete(attachment);
     return attachments.length;
   }

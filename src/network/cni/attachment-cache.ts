@@ -45,71 +45,61 @@ const recordSchema = z.object({
  * One file per attachment, written before the first plugin runs (a crash in the middle of ADD then
  * still leads to DEL), after each plugin, and removed after DEL. They need not survive the host, as the
  * namespaces do not either; what is left of addresses is then given back without them.
- *
- * Nobody else writes there, so what is in the files is also in memory, and only `tidy` reads them.
  */
 export class AttachmentCache {
   readonly #directory: string;
-  /** By the name of the file. */
-  readonly #contents = new Map<string, string>();
 
   constructor(directory: string) {
     this.#directory = directory;
   }
 
-  /**
-   * Reads what there is, and clears away what a crash of the daemon or of the host left half written. To be called
-   * before anything else.
-   */
+  /** Clears away what a crash of the daemon or of the host left half written. To be called while nobody writes. */
   async tidy(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     await removeUnfinishedFiles(this.#directory);
     for (const name of await readdir(this.#directory)) {
       const path = join(this.#directory, name);
-      const content = await readFile(path, 'utf8');
-      if (isJson(content)) this.#contents.set(name, content);
-      else await unlink(path);
+      if (!isJson(await readFile(path, 'utf8'))) await unlink(path);
     }
   }
 
   async write(attachment: Attachment): Promise<void> {
-    const name = fileName(attachment);
-    const content = JSON.stringify({ version, ...attachment } satisfies z.input<typeof recordSchema>);
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    await writeFileAtomic(join(this.#directory, name), content, { durable: false });
-    this.#contents.set(name, content);
+    await writeFileAtomic(
+      this.#path(attachment),
+      JSON.stringify({ version, ...attachment } satisfies z.input<typeof recordSchema>),
+      { durable: false },
+    );
   }
 
   /** Every attachment of a sandbox: more than one if the network was renamed between two attempts. */
-  find(sandboxId: string): readonly Attachment[] {
-    const own = [...this.#contents].filter(([name]) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`));
-    return own
-      .toSorted(([one], [other]) => (one < other ? -1 : 1))
-      .map(([name, content]) => this.#parse(name, content))
-      .filter((each) => each.sandboxId === sandboxId);
+  async find(sandboxId: string): Promise<readonly Attachment[]> {
+    const names = await readdir(this.#directory).catch((error: unknown) => {
+      if (hasCode(error, 'ENOENT')) return [];
+      throw error;
+    });
+    const own = names.filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`)).sort();
+    const read = await Promise.all(own.map((name) => this.#read(join(this.#directory, name))));
+    return read.filter((each) => each.sandboxId === sandboxId);
   }
 
   async remove(attachment: Attachment): Promise<void> {
-    const name = fileName(attachment);
-    await unlink(join(this.#directory, name)).catch((error: unknown) => {
+    await unlink(this.#path(attachment)).catch((error: unknown) => {
       if (!hasCode(error, 'ENOENT')) throw error;
     });
-    this.#contents.delete(name);
   }
 
-  #parse(name: string, content: string): Attachment {
+  async #read(path: string): Promise<Attachment> {
     try {
-      return recordSchema.parse(JSON.parse(content));
+      return recordSchema.parse(JSON.parse(await readFile(path, 'utf8')));
     } catch (error) {
-      throw new AppError('internal', `cached CNI result ${join(this.#directory, name)} is unreadable`, {
-        cause: error,
-      });
+      throw new AppError('internal', `cached CNI result ${path} is unreadable`, { cause: error });
     }
   }
-}
 
-function fileName({ configuration, sandboxId }: Attachment): string {
-  return `${configuration.name}-${sandboxId}-${POD_INTERFACE}.json`;
+  #path({ configuration, sandboxId }: Attachment): string {
+    return join(this.#directory, `${configuration.name}-${sandboxId}-${POD_INTERFACE}.json`);
+  }
 }
 
 function isJson(text: string): boolean {
