@@ -15,7 +15,7 @@ export interface Compared {
 export const figures = {
   run: 'RunPodSandbox',
   firstLine: 'RunPodSandbox to first log line',
-  warmFirstLine: 'the same, image held ready',
+  warmFirstLine: 'first log line, image held ready',
   atOnce: 'first log line, 10 pods at once, the last one',
   exec: 'ExecSync true',
   end: 'StopPodSandbox + RemovePodSandbox',
