@@ -1,6 +1,6 @@
 import { GuestAgent } from './agent/guest-agent.ts';
 import { canonicalName, parseReference } from './image/reference.ts';
-import { AppError, messageOf } from './platform/errors.ts';
+import { AppError } from './platform/errors.ts';
 import type { Log } from './platform/log.ts';
 import type { Images } from './podsandbox/ports.ts';
 import { rehearse } from './podsandbox/rehearsal.ts';
@@ -36,13 +36,8 @@ export function guestLink(
     imagesHere: (names) => names.flatMap((name) => images.find(fullName(name))?.id ?? []),
     warmImages: async (vm, ids, signal) => {
       for (const id of ids) {
-        try {
-          const image = images.find(id);
-          if (image !== undefined) await warmImage(vm, image, images.rootfs(id), signal);
-        } catch (error) {
-          signal.throwIfAborted();
-          log.warn({ vmId: vm.id, image: id, err: error }, `cannot warm an image: ${messageOf(error)}`);
-        }
+        const image = images.find(id);
+        if (image !== undefined) await warmImage(vm, image, images.rootfs(id), log.child({ vmId: vm.id }), signal);
       }
     },
   };

@@ -80,6 +80,8 @@ const network: PodNetwork = {
   ips: ['192.0.2.2'],
 };
 
+export type ThrowawaySpec = MessageInitShape<typeof CreateContainerRequestSchema>;
+
 export interface ThrowawayContainer {
   readonly id: ContainerId;
   readonly image: Pick<Image, 'id' | 'config'>;
@@ -93,14 +95,7 @@ export interface ThrowawayContainer {
 }
 
 /** A container as most are: with a pid namespace of its own and no privileges beyond the default. */
-export function throwawaySpec({
-  id,
-  image,
-  disk,
-  keepImage,
-  command,
-  guestFiles,
-}: ThrowawayContainer): MessageInitShape<typeof CreateContainerRequestSchema> {
+export function throwawaySpec({ id, image, disk, keepImage, command, guestFiles }: ThrowawayContainer): ThrowawaySpec {
   const config: ContainerConfig = {
     metadata: { name: 'rehearsal', attempt: 0 },
     image: 'rehearsal',
