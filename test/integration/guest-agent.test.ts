@@ -114,7 +114,7 @@ describe('boot', () => {
       lines.map((line) =>
         line
           .replace(/[\d.]+ s/, 'N s')
-          .replace(/^.*kelyfos-agent/, 'kelyfos-agent')
+          .replace(/^.*kelyfos-agent/s, 'kelyfos-agent')
           .trim(),
       ),
     ).toEqual(['kelyfos-agent: ready N s after the kernel started']);
