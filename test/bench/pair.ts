@@ -40,19 +40,16 @@ export class BenchPair implements AsyncDisposable {
     this.registry = registry;
     this.image = image;
     this.#started = started;
-    const own = {
-      cri: daemon.cri,
-      pid: daemon.pid,
-      scratch: daemon.scratch,
-      rest: () => fullPools(daemon.cri),
-    };
+    // Of the peer as well: machines that are made for a pool would slow it down.
+    const rest = (): Promise<void> => fullPools(daemon.cri);
+    const own = { cri: daemon.cri, pid: daemon.pid, scratch: daemon.scratch, rest };
     this.own = new Subject('kelyfos', own);
     this.warm = new Subject('kelyfos, image held ready', { ...own, handler: warmHandler });
     this.peer = new Subject('containerd', {
       cri: containerd.cri,
       pid: containerd.pid,
       scratch: join(containerd.folder, 'scratch'),
-      rest: () => Promise.resolve(),
+      rest,
     });
   }
 
