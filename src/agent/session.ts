@@ -1,8 +1,9 @@
 import * as http2 from 'node:http2';
-import { Code, ConnectError, createClient, type Client, type Interceptor } from '@connectrpc/connect';
-import { createGrpcTransport } from '@connectrpc/connect-node';
+import { Code, ConnectError, type Client } from '@connectrpc/connect';
 import { Agent } from './gen/agent/v1/agent_pb.js';
 import { AppError } from '../platform/errors.ts';
+import type { GrpcConnection } from './grpc-call.ts';
+import { grpcClient } from './grpc-client.ts';
 import { openConnection, type GuestSockets } from './handshake.ts';
 
 /**
@@ -19,7 +20,7 @@ const maxMessageBytes = 17 * 1024 * 1024;
  * One HTTP/2 connection with the agent, from handshake to loss. It sends no keep-alive pings and has
  * no idle time-out: a pooled VM is paused for hours with its connection open.
  */
-export class AgentSession {
+export class AgentSession implements GrpcConnection {
   readonly client: Client<typeof Agent>;
   /** Resolves with the reason once the connection is gone. Never rejects. */
   readonly lost: Promise<string>;
@@ -52,46 +53,7 @@ export class AgentSession {
       end('closed');
     });
     this.#end = end;
-    this.client = createClient(
-      Agent,
-      createGrpcTransport({
-        baseUrl: 'http://agent',
-        acceptCompression: [],
-        readMaxBytes: maxMessageBytes,
-        interceptors: [this.#explainLoss()],
-        sessionManager: {
-          authority: 'http://agent',
-          request: (method, path, headers, options) =>
-            session.destroyed || session.closed
-              ? Promise.reject(new ConnectError(this.#reason ?? 'connection is closed', Code.Unavailable))
-              : Promise.resolve(session.request({ ...headers, ':method': method, ':path': path }, options)),
-          notifyResponseByteRead: () => undefined,
-        },
-      }),
-    );
-  }
-
-  /** A connection dies in many ways, each with a code of its own; callers shall see one. */
-  #explainLoss(): Interceptor {
-    const explain = (error: unknown, signal: AbortSignal): unknown =>
-      this.isOpen || signal.aborted
-        ? error
-        : new ConnectError(this.#reason ?? 'connection lost', Code.Unavailable, undefined, undefined, error);
-    async function* guard<T>(messages: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
-      try {
-        yield* messages;
-      } catch (error) {
-        throw explain(error, signal);
-      }
-    }
-    return (next) => async (request) => {
-      try {
-        const answer = await next(request);
-        return answer.stream ? { ...answer, message: guard(answer.message, request.signal) } : answer;
-      } catch (error) {
-        throw explain(error, request.signal);
-      }
-    };
+    this.client = grpcClient(Agent, this, maxMessageBytes);
   }
 
   /** Rejects with `unavailable`. */
@@ -128,8 +90,12 @@ export class AgentSession {
     return opened;
   }
 
-  get isOpen(): boolean {
-    return this.#reason === undefined && !this.#http2.destroyed && !this.#http2.closed;
+  get lossReason(): string | undefined {
+    return this.#reason ?? (this.#http2.destroyed || this.#http2.closed ? 'connection is closed' : undefined);
+  }
+
+  request(headers: http2.OutgoingHttpHeaders): http2.ClientHttp2Stream {
+    return this.#http2.request(headers);
   }
 
   close(): void {
