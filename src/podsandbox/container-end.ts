@@ -13,6 +13,13 @@ export function nowNs(): bigint {
   return BigInt(Date.now()) * 1_000_000n;
 }
 
+export interface WatchOptions {
+  /** Its exit is recorded after this, and not if it says that the container could not be started. */
+  readonly started?: Promise<boolean>;
+  /** Called once the first of the output is in the log file. */
+  readonly firstLine?: () => void;
+}
+
 /** How containers come to an end, and how their last output gets there first. */
 export class ContainerEnd {
   readonly #registry: Registry;
@@ -27,9 +34,8 @@ export class ContainerEnd {
 
   /**
    * Begins, or after a restart goes on, to carry the container's output; its exit is recorded after the last byte.
-   * `firstLine`: called once the first of it is in the log file.
    */
-  watch(entry: ContainerEntry, logPath: string | undefined, firstLine?: () => void): void {
+  watch(entry: ContainerEntry, logPath: string | undefined, { started, firstLine }: WatchOptions = {}): void {
     const { id, sandboxId } = entry.record;
     const source = entry.sandbox.vm?.agent;
     if (source === undefined) return;
@@ -39,7 +45,9 @@ export class ContainerEnd {
       logPath,
       checkpoint: this.#records.checkpoints.get(id) ?? outputStart,
       save: (checkpoint) => this.#records.checkpoints.put(id, checkpoint),
-      onExit: (exit) => this.#exited(entry, exit),
+      onExit: async (exit) => {
+        if ((await started) !== false) await this.#exited(entry, exit);
+      },
       firstLine,
       log: this.#log.child({ containerId: id, sandboxId }),
     });

@@ -99,29 +99,33 @@ export class ContainerService implements Containers {
         parent: caller,
       });
       const { trace } = open;
-      const watch = (): void => {
-        end.watch(entry, absoluteLogPath(entry), () => {
+      const started = Promise.withResolvers<boolean>();
+      // Asked for together with the start, which wakes the guest once; afterwards it would compete with the program.
+      end.watch(entry, absoluteLogPath(entry), {
+        started: started.promise,
+        firstLine: () => {
           open.reached('first log line');
-        });
-      };
+        },
+      });
       try {
         // Without the caller's signal: once asked, the guest starts the program whether anybody waits or not.
         const startedAt = await trace.step('start in guest', () => vm.agent.startContainer(id));
         await trace.step('record running', () => registry.updateContainer(id, { phase: 'running', startedAt }));
       } catch (error) {
         const failure = wrap(error, `start container "${entry.record.config.metadata.name}"`);
+        open.end(failure);
         if (error instanceof AppError && refusals.has(error.kind)) {
+          started.resolve(false);
+          await entry.pump?.stop();
           await end.startFailed(entry, messageOf(error));
-          open.end(failure);
           throw failure;
         }
         // Cut off: the program may run. It is shown as running, so that its output, its exit and StopContainer reach it.
-        watch();
         await registry.updateContainer(id, { phase: 'running', startedAt: nowNs() });
-        open.end(failure);
         throw failure;
+      } finally {
+        started.resolve(true);
       }
-      watch();
       // Who has started a container may look into its log.
       await trace.step('open log', async () => entry.pump?.opened());
       open.end();

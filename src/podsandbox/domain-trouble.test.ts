@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { ContainerInfo_State } from '../agent/gen/agent/v1/agent_pb.js';
 import { AppError } from '../platform/errors.ts';
@@ -84,6 +85,31 @@ test('a StartContainer that was cut off: stop, output and exit reach the program
   await node.domain.containers.stop(container, 1, never);
   expect(node.domain.containers.get(container)).toMatchObject({ state: 'exited', exitCode: 143 });
   expect(vm.agent.containers.get(container)?.state).toBe(ContainerInfo_State.EXITED);
+});
+
+test('a program that has ended and told everything before its StartContainer returns is EXITED afterwards', async () => {
+  const { id, vm } = await node.runPod();
+  const container = await node.domain.containers.create(id, containerConfig(), never);
+  const acknowledged = Promise.withResolvers<undefined>();
+  const { output, startContainer: start } = vm.agent;
+  vm.agent.output = async function* (requests, signal) {
+    for await (const record of output.call(vm.agent, requests, signal)) {
+      yield record;
+      if (record.exit === undefined) acknowledged.resolve(undefined);
+    }
+  };
+  vm.agent.startContainer = async (...args) => {
+    const startedAt = await start.call(vm.agent, ...args);
+    vm.agent.write(container, 'stdout', 'gone\n');
+    vm.agent.exit(container, { code: 3 });
+    await acknowledged.promise;
+    expect(node.domain.containers.get(container).state).toBe('created');
+    return startedAt;
+  };
+  await node.domain.containers.start(container, never);
+  await until('exited', () => node.domain.containers.get(container).state === 'exited');
+  expect(node.domain.containers.get(container)).toMatchObject({ exitCode: 3, reason: 'Error' });
+  expect(await readFile(node.domain.containers.get(container).logPath, 'utf8')).toMatch(/ stdout F gone\n$/);
 });
 
 test('a stop signal that could not be sent is sent by the next StopContainer', async () => {
