@@ -345,10 +345,13 @@ describe('namespaces', () => {
     const pod = { namespaces: { pid: Namespaces_Mode.POD } };
     await client.createContainer(request(one, ['sleep', '61'], pod));
     await client.createContainer(request(two, ['sleep', '62']));
-    await client.createContainer(
-      request(three, ['sleep', '63'], { namespaces: { pid: Namespaces_Mode.TARGET, pidTarget: two } }),
+    const joins = request(three, ['sleep', '63'], { namespaces: { pid: Namespaces_Mode.TARGET, pidTarget: two } });
+    expect(await failure(client.createContainer(joins))).toBe(
+      `[failed_precondition] container ${two} is created, not running`,
     );
-    for (const id of [one, two, three]) await client.startContainer({ id });
+    for (const id of [one, two]) await client.startContainer({ id });
+    await client.createContainer(joins);
+    await client.startContainer({ id: three });
     expect(await stdout('ps | grep -c "sleep 6[1]"; ls /proc/1/root/ /proc/1/fd/ 2>&1', pod)).toBe(
       '1\nls: /proc/1/root/: Permission denied\n/proc/1/fd/:',
     );

@@ -144,7 +144,7 @@ impl Container {
         let state = self.state();
         let found = match (&state.exit, state.started_at_ns) {
             (Some(_), _) => "exited",
-            (None, None) => "not started",
+            (None, None) => "created",
             (None, Some(_)) => return Ok(()),
         };
         Err(ContainerError::State {

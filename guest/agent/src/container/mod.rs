@@ -101,13 +101,7 @@ impl Shared {
     /// A process whose pid namespace a new container may share.
     fn pid_of_container(&self, id: &str) -> Result<OwnedFd, ContainerError> {
         let target = self.get(id)?;
-        if target.has_exited() {
-            return Err(ContainerError::State {
-                id: target.id.clone(),
-                found: "exited",
-                wanted: "running",
-            });
-        }
+        target.require_running()?;
         let failed = |source| ContainerError::Io {
             id: target.id.clone(),
             step: "copy its descriptor",
