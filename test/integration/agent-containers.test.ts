@@ -97,6 +97,25 @@ describe('programs', () => {
     await it.client().removeContainer({ id });
   });
 
+  test('many may wait for their start, and end without it', async () => {
+    const client = it.client();
+    const ids = Array.from({ length: 20 }, nextId);
+    await Promise.all(ids.map(async (id) => client.createContainer(request(id, ['sleep', '60']))));
+    const { containers } = await client.stats({});
+    expect(containers).toHaveLength(ids.length);
+    const [first = '', second = '', ...others] = ids;
+    await client.signalContainer({ id: first, signal: 9 });
+    const killed = await readOutput(client, first);
+    expect(killed).toMatchObject({ stdout: '', exit: { code: 137, signal: 9 } });
+    expect(await failure(client.startContainer({ id: first }))).toMatch(/is exited, not created/);
+    await client.startContainer({ id: second });
+    expect((await execIn(client, { containerId: second, inherit: true, process: { argv: ['true'] } })).exit.code).toBe(
+      0,
+    );
+    await Promise.all([first, second, ...others].map(async (id) => client.removeContainer({ id })));
+    expect(await stdout('echo again')).toBe('again');
+  });
+
   test('signals do what they do by default', async () => {
     expect(await stdout('grep -E "Sig(Blk|Ign)" /proc/self/status | tr -d "\\n"')).toBe(
       'SigBlk:\t0000000000000000SigIgn:\t0000000000000000',

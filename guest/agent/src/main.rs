@@ -30,6 +30,9 @@ use std::{io, process::ExitCode};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+/// For work that waits in the kernel, beside the threads of containers that are held before their start.
+const MAX_BLOCKING_THREADS: usize = 16 + container::MAX_CONTAINERS;
+
 fn main() -> ExitCode {
     if std::process::id() != 1 {
         log!("{} runs as PID 1 of a kelyfos guest only", env!("CARGO_PKG_VERSION"));
@@ -49,10 +52,10 @@ fn run() -> io::Result<()> {
     boot::run()?;
     // Programs that are on their way to execve share its memory.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    // One thread for everything that does not block the kernel: containers are forked from it.
+    // One thread for everything that does not block the kernel.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(16)
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
         .build()?;
     runtime.block_on(async { tokio::spawn(server::serve()).await.map_err(io::Error::other)? })
 }

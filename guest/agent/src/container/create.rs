@@ -3,25 +3,27 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
 };
 
+use tokio::{sync::oneshot, task::JoinHandle};
+
 use super::{
     Shared,
+    capabilities::Capability,
     cgroup::{self, Cgroup},
     device_program, devices,
     error::ContainerError,
     instance::{Container, Parts},
     launcher::{
-        Child, LaunchError, Memory, Message, NewNamespaces, launch,
-        spec::{Entry, Finish, Launch, RootPlan, Streams, TerminalSize},
+        self, Awaited, LaunchError, Memory, Message, Messages, NewNamespaces, Start,
+        spec::{Entry, Finish, Launch, Streams, TerminalSize},
     },
     mounts,
     process::{ProcessError, Profile},
     stdio::{self, AgentEnds, Stream},
-    user_namespace::Owner,
 };
 use crate::{
     log, paths,
@@ -29,15 +31,36 @@ use crate::{
     reaper::Watch,
 };
 
-/// All that can be made ready before there is a process.
+/// What stays of the preparation of a process.
 struct Prepared {
-    root: PathBuf,
-    plan: RootPlan,
+    awaited: Awaited,
+    ends: Option<AgentEnds>,
     profile: Profile,
-    /// Who it runs as, for the guest's kernel.
-    owner: Owner,
+    root: PathBuf,
     cgroup: Cgroup,
-    cgroup_fd: OwnedFd,
+}
+
+/// The namespaces of the process.
+struct Place {
+    new: NewNamespaces,
+    pid_namespace_of: Option<OwnedFd>,
+}
+
+/// A process that is still to be made.
+struct Job {
+    start: Start,
+    place: Place,
+    cgroup: OwnedFd,
+    memory: Memory,
+}
+
+impl Job {
+    /// If the process shares the agent's memory, waits until it has executed its program or is gone.
+    fn make(self) -> Result<(), LaunchError> {
+        let Place { new, pid_namespace_of } = self.place;
+        let holder = pid_namespace_of.as_ref().map(AsFd::as_fd);
+        self.start.run(new, holder, self.cgroup.as_fd(), self.memory)
+    }
 }
 
 /// A created container, and what its supervisor needs.
@@ -75,26 +98,47 @@ async fn attempt(shared: &Arc<Shared>, request: CreateContainerRequest) -> Resul
         Mode::Container => true,
         Mode::Target => return Err(bad_ipc("TARGET", "POD or CONTAINER")),
     };
-    let lost = ContainerError::TaskLost { id: request.id.clone() };
-    let (inner, moved) = (Arc::clone(shared), request.clone());
-    let prepared = tokio::task::spawn_blocking(move || prepare(&inner, &moved, stdio.tty))
-        .await
-        .map_err(|_| lost)??;
-
-    let new = NewNamespaces {
-        mount: true,
-        pid: pid_holder.is_none(),
-        ipc: own_ipc,
+    let place = Place {
+        new: NewNamespaces {
+            mount: true,
+            pid: pid_holder.is_none(),
+            ipc: own_ipc,
+        },
+        pid_namespace_of: pid_holder,
     };
-    let holder = pid_holder.as_ref().map(|it| it.as_fd());
-    let Launched {
-        child,
+    let (inner, moved) = (Arc::clone(shared), request.clone());
+    let (sender, prepared) = oneshot::channel();
+    let thread = tokio::task::spawn_blocking(move || {
+        let (prepared, job) = prepare(&inner, &moved, &argv0, place)?;
+        // It may be held for long.
+        drop((inner, moved));
+        match sender.send(prepared) {
+            Ok(()) => Ok(job.make()?),
+            // Nobody wants the container any more.
+            Err(_) => Ok(()),
+        }
+    });
+    let held = async {
+        // A thread that has failed has more to say than that it sends nothing.
+        let Ok(prepared) = prepared.await else {
+            return std::future::pending().await;
+        };
+        let terminal = until_ready(&prepared.awaited.messages).await?;
+        Ok::<_, ContainerError>((prepared, terminal))
+    };
+    let (prepared, terminal) = tokio::select! {
+        held = held => held?,
+        error = failure(thread, &request.id) => return Err(error),
+    };
+    let Prepared {
+        awaited,
         ends,
         profile,
         root,
         cgroup,
-    } = fork(shared, &request, &argv0, prepared, new, holder)?;
-    let terminal = until_ready(&child).await?.map(stdio::stream).transpose();
+    } = prepared;
+    let child = awaited.child()?;
+    let terminal = terminal.map(stdio::stream).transpose();
     let terminal = terminal
         .map_err(|source| streams_failed(&request.id, source))?
         .map(Arc::new);
@@ -132,70 +176,6 @@ fn bad_ipc(value: &str, expected: &'static str) -> ContainerError {
     }
 }
 
-struct Launched {
-    child: Child,
-    ends: Option<AgentEnds>,
-    profile: Profile,
-    root: PathBuf,
-    cgroup: Cgroup,
-}
-
-/// Makes the streams and the process. What only the child needs is gone when this returns.
-fn fork(
-    shared: &Shared,
-    request: &CreateContainerRequest,
-    argv0: &str,
-    prepared: Prepared,
-    new: NewNamespaces,
-    pid_namespace_of: Option<BorrowedFd<'_>>,
-) -> Result<Launched, ContainerError> {
-    let Prepared {
-        root,
-        plan,
-        profile,
-        owner,
-        cgroup,
-        cgroup_fd,
-    } = prepared;
-    let stdio = request.stdio.unwrap_or_default();
-    let pipes = if stdio.tty {
-        None
-    } else {
-        let pipes = stdio::pipes(stdio.stdin, owner);
-        Some(pipes.map_err(|source| streams_failed(&request.id, source))?)
-    };
-    let streams = match &pipes {
-        Some((_, ends)) => Streams::Files(ends.descriptors()),
-        None => Streams::Terminal(terminal_size(&stdio)),
-    };
-    let argv = request
-        .process
-        .as_ref()
-        .map(|process| process.argv.as_slice())
-        .unwrap_or_default();
-    let program = profile.program(argv, streams, true)?;
-    let job = Launch {
-        entry: Entry::Root(plan),
-        finish: Finish::Execute(Box::new(program)),
-    };
-    let child = launch(
-        &shared.context.reaper,
-        &job,
-        argv0,
-        new,
-        pid_namespace_of,
-        cgroup_fd.as_fd(),
-        Memory::Copied,
-    )?;
-    Ok(Launched {
-        child,
-        ends: pipes.map(|(agent, _process)| agent),
-        profile,
-        root,
-        cgroup,
-    })
-}
-
 fn streams_failed(id: &str, source: io::Error) -> ContainerError {
     ContainerError::Io {
         id: id.to_owned(),
@@ -222,11 +202,20 @@ pub fn terminal_size(stdio: &Stdio) -> TerminalSize {
     }
 }
 
+/// Why the thread that makes the process has failed. Never ends if it has not.
+async fn failure(thread: JoinHandle<Result<(), ContainerError>>, id: &str) -> ContainerError {
+    match thread.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(error)) => error,
+        Err(_) => ContainerError::TaskLost { id: id.to_owned() },
+    }
+}
+
 /// The terminal, if the child has made one.
-async fn until_ready(child: &Child) -> Result<Option<OwnedFd>, LaunchError> {
+async fn until_ready(messages: &Messages) -> Result<Option<OwnedFd>, LaunchError> {
     let mut terminal = None;
     loop {
-        match child.messages.next().await? {
+        match messages.next().await? {
             Message::Terminal(fd) => terminal = Some(fd),
             Message::Ready => return Ok(terminal),
             Message::Executed => return Err(LaunchError::Ended),
@@ -234,8 +223,13 @@ async fn until_ready(child: &Child) -> Result<Option<OwnedFd>, LaunchError> {
     }
 }
 
-/// Blocks on the kernel.
-fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) -> Result<Prepared, ContainerError> {
+/// All but the process. Blocks on the kernel.
+fn prepare(
+    shared: &Shared,
+    request: &CreateContainerRequest,
+    argv0: &str,
+    place: Place,
+) -> Result<(Prepared, Job), ContainerError> {
     let user_namespace = shared.context.sandbox.user_namespace();
     let request = &CreateContainerRequest {
         devices: devices::resolve(&request.devices, user_namespace.as_deref())?,
@@ -243,6 +237,7 @@ fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) ->
     };
     let rootfs = request.rootfs.as_ref().ok_or(ProcessError::Missing("rootfs"))?;
     let process = request.process.as_ref().ok_or(ProcessError::Missing("process"))?;
+    let stdio = request.stdio.unwrap_or_default();
     // Cheap checks before anything is acquired.
     let settings = cgroup::settings(&request.resources.clone().unwrap_or_default())?;
     let rules = device_program::rules(&request.devices)?;
@@ -259,10 +254,10 @@ fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) ->
     };
     let profile = {
         let folder = File::open(&root).map_err(open_failed)?;
-        Profile::resolve(process, folder.as_fd(), terminal, &shared.programs)?
+        Profile::resolve(process, folder.as_fd(), stdio.tty, &shared.programs)?
     };
     let owner = profile.owner(user_namespace.as_deref()).map_err(ProcessError::from)?;
-    let plan = mounts::plan(request, &root, &shared.context.rootfs, user_namespace.as_ref())?;
+    let (plan, mut descriptors) = mounts::plan(request, &root, &shared.context.rootfs, user_namespace.as_ref())?;
     let cgroup = Cgroup::parent(paths::CGROUP.as_ref())?.create_child(&request.id)?;
     cgroup.apply(&settings)?;
     if let Some(namespace) = &user_namespace {
@@ -272,14 +267,45 @@ fn prepare(shared: &Shared, request: &CreateContainerRequest, terminal: bool) ->
     if let Some(rules) = rules {
         shared.devices.attach(rules, cgroup_fd.as_fd())?;
     }
-    Ok(Prepared {
-        root,
-        plan,
+    let (ends, streams) = if stdio.tty {
+        (None, Streams::Terminal(terminal_size(&stdio)))
+    } else {
+        let pipes = stdio::pipes(stdio.stdin, owner);
+        let (agent, process) = pipes.map_err(|source| streams_failed(&request.id, source))?;
+        let streams = Streams::Files(process.each_ref().map(AsRawFd::as_raw_fd));
+        descriptors.extend(process);
+        (Some(agent), streams)
+    };
+    let launch = Launch {
+        entry: Entry::Root(plan),
+        finish: Finish::Execute(Box::new(profile.program(&process.argv, streams, true)?)),
+        descriptors,
+    };
+    let (awaited, start) = launcher::prepare(&shared.context.reaper, launch, argv0)?;
+    let job = Job {
+        start,
+        memory: memory(&place, &profile),
+        place,
+        cgroup: cgroup_fd,
+    };
+    let prepared = Prepared {
+        awaited,
+        ends,
         profile,
-        owner,
+        root,
         cgroup,
-        cgroup_fd,
-    })
+    };
+    Ok((prepared, job))
+}
+
+/// The process may be held for long. Nobody sees it in a pid namespace of its own, which others may join only once it
+/// has executed its program.
+fn memory(place: &Place, profile: &Profile) -> Memory {
+    if place.new.pid && !profile.capabilities.bounding.contains(Capability::SYS_PTRACE) {
+        Memory::Shared
+    } else {
+        Memory::Copied
+    }
 }
 
 /// Ends and frees whatever there is of a container. What cannot be freed is told on the console, since

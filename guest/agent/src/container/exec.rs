@@ -25,7 +25,7 @@ use super::{
     },
     output::MAX_RECORD_BYTES,
     process::{ProcessError, Profile},
-    stdio::{self, AgentEnds, ProcessEnds, Stream, read_some, write_all},
+    stdio::{self, AgentEnds, Stream, read_some, write_all},
     sys,
 };
 use crate::{
@@ -92,8 +92,6 @@ struct Job {
     cgroup: OwnedFd,
     memory: Memory,
     reaper: Reaper,
-    /// Open until it has been made.
-    _ends: Option<ProcessEnds>,
 }
 
 impl Job {
@@ -101,7 +99,7 @@ impl Job {
     fn make(self) -> Result<Child, LaunchError> {
         launch(
             &self.reaper,
-            &self.launch,
+            self.launch,
             &self.argv0,
             NewNamespaces::default(),
             Some(self.container.pidfd.as_fd()),
@@ -141,7 +139,7 @@ fn prepare(
         Some(stdio::pipes(stdio.stdin, owner).map_err(io_failed)?)
     };
     let streams = match &pipes {
-        Some((_, ends)) => Streams::Files(ends.descriptors()),
+        Some((_, ends)) => Streams::Files(ends.each_ref().map(AsRawFd::as_raw_fd)),
         None => Streams::Terminal(terminal_size(stdio)),
     };
     let program = profile.program(&process.argv, streams, false)?;
@@ -154,6 +152,7 @@ fn prepare(
         launch: Launch {
             entry,
             finish: Finish::Execute(Box::new(program)),
+            descriptors: process_ends.into_iter().flatten().collect(),
         },
         argv0,
         container: Arc::clone(container),
@@ -164,7 +163,6 @@ fn prepare(
             Memory::Shared
         },
         reaper: shared.context.reaper.clone(),
-        _ends: process_ends,
     };
     Ok((job, agent_ends))
 }

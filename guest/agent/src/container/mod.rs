@@ -60,7 +60,8 @@ use crate::{
 };
 
 const MAX_ID_BYTES: usize = 64;
-const MAX_CONTAINERS: usize = 1024;
+/// One that is created but not started may keep a thread that blocks.
+pub const MAX_CONTAINERS: usize = 1024;
 /// Records between a container's queue and the transport.
 const QUEUED_RECORDS: usize = 4;
 /// How long statistics wait for the sizes of writable layers.
@@ -98,7 +99,7 @@ impl Shared {
         found.ok_or_else(|| ContainerError::NotFound(id.chars().take(MAX_ID_BYTES).collect()))
     }
 
-    /// A process whose pid namespace a new container may share.
+    /// A process whose pid namespace a new container may share: before execve it may still have the agent's memory.
     fn pid_of_container(&self, id: &str) -> Result<OwnedFd, ContainerError> {
         let target = self.get(id)?;
         target.require_running()?;

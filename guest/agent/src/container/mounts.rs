@@ -8,7 +8,7 @@ use std::{
     ffi::{CString, NulError},
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
     sync::Arc,
 };
@@ -75,20 +75,20 @@ pub enum MountError {
 }
 
 /// All steps towards the root file system that the request describes; `root` is where `file_systems`
-/// has it. Blocks on the kernel.
+/// has it. With the mounts that it attaches, which must stay open until then. Blocks on the kernel.
 pub fn plan(
     request: &CreateContainerRequest,
     root: &Path,
     file_systems: &RootFs,
     user_namespace: Option<&Arc<UserNamespace>>,
-) -> Result<RootPlan, MountError> {
+) -> Result<(RootPlan, Vec<OwnedFd>), MountError> {
     let ids = user_namespace.map(AsRef::as_ref);
     let owner = ids.map_or(Owner::ROOT, UserNamespace::root);
     limit("mounts", request.mounts.len(), MAX_MOUNTS)?;
     limit("devices", request.devices.len(), MAX_DEVICES)?;
     limit("masked_paths", request.masked_paths.len(), MAX_PATHS)?;
     limit("readonly_paths", request.readonly_paths.len(), MAX_PATHS)?;
-    let mut steps = Vec::new();
+    let (mut steps, mut trees) = (Vec::new(), Vec::new());
     let mut has_devices = false;
     for (index, mount) in request.mounts.iter().enumerate() {
         let kind = Kind::try_from(mount.kind).map_err(|_| MountError::Kind(mount.kind))?;
@@ -98,7 +98,7 @@ pub fn plan(
             action: match kind {
                 Kind::Image => {
                     let source = volumes::image(file_systems, &request.id, mount)?;
-                    clone(mount, &source, &mount.source, &destination, ids)?
+                    clone(mount, &source, &mount.source, &destination, ids, &mut trees)?
                 }
                 Kind::Volume => {
                     // The disk forbids devices for all but the root file systems, and this is a part of one.
@@ -113,9 +113,10 @@ pub fn plan(
                         &destination,
                         &destination,
                         None,
+                        &mut trees,
                     )?
                 }
-                _ => action(mount, kind, &destination, ids)?,
+                _ => action(mount, kind, &destination, ids, &mut trees)?,
             },
             label,
         });
@@ -151,12 +152,13 @@ pub fn plan(
         });
     }
     let readonly = request.rootfs.as_ref().is_some_and(|rootfs| rootfs.readonly);
-    Ok(RootPlan {
+    let plan = RootPlan {
         root: CString::new(root.as_os_str().as_encoded_bytes())?,
         steps,
         readonly,
         user_namespace: user_namespace.cloned(),
-    })
+    };
+    Ok((plan, trees))
 }
 
 fn limit(field: &'static str, count: usize, most: usize) -> Result<(), MountError> {
@@ -211,15 +213,16 @@ fn action(
     kind: Kind,
     destination: &str,
     ids: Option<&UserNamespace>,
+    trees: &mut Vec<OwnedFd>,
 ) -> Result<Action, MountError> {
     let file_system = |name: &str, defaults: &[&str]| new_file_system(mount, name, defaults, destination, ids);
     match kind {
-        Kind::Bind => bind(mount, &clean("mounts.source", &mount.source)?, destination),
-        Kind::Shm => bind(mount, paths::POD_SHM, destination),
-        Kind::Hosts => bind(mount, paths::POD_HOSTS, destination),
-        Kind::ResolvConf => bind(mount, paths::POD_RESOLV_CONF, destination),
-        Kind::Hostname => bind(mount, paths::POD_HOSTNAME, destination),
-        Kind::Block => block(mount, destination),
+        Kind::Bind => bind(mount, &clean("mounts.source", &mount.source)?, destination, trees),
+        Kind::Shm => bind(mount, paths::POD_SHM, destination, trees),
+        Kind::Hosts => bind(mount, paths::POD_HOSTS, destination, trees),
+        Kind::ResolvConf => bind(mount, paths::POD_RESOLV_CONF, destination, trees),
+        Kind::Hostname => bind(mount, paths::POD_HOSTNAME, destination, trees),
+        Kind::Block => block(mount, destination, trees),
         Kind::Tmpfs => file_system("tmpfs", &[]),
         Kind::Proc => file_system("proc", &["nosuid", "nodev", "noexec"]),
         Kind::Sysfs => file_system("sysfs", &["nosuid", "nodev", "noexec"]),
@@ -260,13 +263,13 @@ fn new_file_system(
     })
 }
 
-fn bind(mount: &proto::Mount, source: &str, destination: &str) -> Result<Action, MountError> {
+fn bind(mount: &proto::Mount, source: &str, destination: &str, trees: &mut Vec<OwnedFd>) -> Result<Action, MountError> {
     let opened = sys::open_guest_path(&CString::new(source)?, libc::O_PATH);
     let opened = opened.map_err(|error| MountError::Source {
         path: source.to_owned(),
         source: error,
     })?;
-    clone(mount, &opened.into(), source, destination, None)
+    clone(mount, &opened.into(), source, destination, None, trees)
 }
 
 /// Mounts what is open; `source` names it in errors. With `ids` its owners are mapped.
@@ -276,6 +279,7 @@ fn clone(
     source: &str,
     destination: &str,
     ids: Option<&UserNamespace>,
+    trees: &mut Vec<OwnedFd>,
 ) -> Result<Action, MountError> {
     let failed = |error| MountError::Source {
         path: source.to_owned(),
@@ -288,10 +292,16 @@ fn clone(
     };
     let tree = sys::clone_tree(file.as_fd(), mount.recursive).map_err(failed)?;
     ids.map_or(Ok(()), |ids| ids.map_mount(tree.as_fd())).map_err(failed)?;
-    attach(mount, tree, point, destination)
+    attach(mount, tree, point, destination, trees)
 }
 
-fn attach(mount: &proto::Mount, tree: OwnedFd, point: MountPoint, destination: &str) -> Result<Action, MountError> {
+fn attach(
+    mount: &proto::Mount,
+    tree: OwnedFd,
+    point: MountPoint,
+    destination: &str,
+    trees: &mut Vec<OwnedFd>,
+) -> Result<Action, MountError> {
     let failed = |source| MountError::Mount {
         path: destination.to_owned(),
         source,
@@ -316,14 +326,16 @@ fn attach(mount: &proto::Mount, tree: OwnedFd, point: MountPoint, destination: &
         ..Default::default()
     };
     sys::set_mount_attributes(tree.as_fd(), propagation, mount.recursive).map_err(failed)?;
-    Ok(Action::Attach {
-        tree,
+    let action = Action::Attach {
+        tree: tree.as_raw_fd(),
         target: Target::new(destination)?,
         point,
-    })
+    };
+    trees.push(tree);
+    Ok(action)
 }
 
-fn block(mount: &proto::Mount, destination: &str) -> Result<Action, MountError> {
+fn block(mount: &proto::Mount, destination: &str, trees: &mut Vec<OwnedFd>) -> Result<Action, MountError> {
     let device = disks::find(&mount.source)?;
     let failed = |source| MountError::Mount {
         path: destination.to_owned(),
@@ -335,7 +347,7 @@ fn block(mount: &proto::Mount, destination: &str) -> Result<Action, MountError> 
     })?;
     let device = CString::new(device.as_os_str().as_encoded_bytes())?;
     let tree = sys::mount_detached(&CString::new(kind)?, &device, mount.readonly).map_err(failed)?;
-    attach(mount, tree, MountPoint::Directory, destination)
+    attach(mount, tree, MountPoint::Directory, destination, trees)
 }
 
 /// By the magic numbers of the file systems that the guest's kernel may have.
@@ -462,6 +474,7 @@ mod tests {
             &RootFs::default(),
             None,
         )
+        .map(|(plan, _)| plan)
     }
 
     #[test]

@@ -77,7 +77,8 @@ fn fork(reaper: &Reaper) -> Result<Child, ContainerError> {
     let pause = Launch {
         entry: Entry::Empty,
         finish: Finish::Pause,
+        descriptors: Vec::new(),
     };
     let cgroup = cgroup.as_fd();
-    Ok(launch(reaper, &pause, "", new, None, cgroup, Memory::Copied)?)
+    Ok(launch(reaper, pause, "", new, None, cgroup, Memory::Copied)?)
 }

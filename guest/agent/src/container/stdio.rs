@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     fs::OpenOptions,
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, OwnedFd},
 };
 
 use tokio::io::{Interest, unix::AsyncFd};
@@ -28,21 +28,8 @@ pub struct AgentEnds {
     pub stderr: Stream,
 }
 
-/// The process's ends; to be dropped once it has been made, or no end of file will ever be seen.
-#[derive(Debug)]
-pub struct ProcessEnds {
-    files: [OwnedFd; 3],
-}
-
-impl ProcessEnds {
-    pub fn descriptors(&self) -> [RawFd; 3] {
-        [
-            self.files[0].as_raw_fd(),
-            self.files[1].as_raw_fd(),
-            self.files[2].as_raw_fd(),
-        ]
-    }
-}
+/// The process's ends; to be closed once it has been made, or no end of file will ever be seen.
+pub type ProcessEnds = [OwnedFd; 3];
 
 /// Three pipes, or /dev/null for an input that is not wanted. They belong to the user that the process
 /// runs as, who may then open /dev/stdout and the like by name.
@@ -65,12 +52,7 @@ pub fn pipes(with_stdin: bool, owner: Owner) -> io::Result<(AgentEnds, ProcessEn
         stdout: stream(stdout)?,
         stderr: stream(stderr)?,
     };
-    Ok((
-        ends,
-        ProcessEnds {
-            files: [input, output, errors],
-        },
-    ))
+    Ok((ends, [input, output, errors]))
 }
 
 thread_local! {

@@ -335,7 +335,7 @@ unsafe fn carry_out(root: isize, action: &Action, mask: &mut Mask) -> Outcome<()
     match action {
         Action::Attach { tree, target, point } => {
             let at = open_target(root, target, *point, false)?;
-            let attached = attach(tree.as_raw_fd() as isize, at);
+            let attached = attach(*tree as isize, at);
             raw!(SYS_close, at);
             attached
         }

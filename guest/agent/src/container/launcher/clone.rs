@@ -1,8 +1,12 @@
 //! Makes the child, and hears what it says.
 
 use std::{
-    io,
+    io, mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
 };
 
 use thiserror::Error;
@@ -20,7 +24,7 @@ use crate::{
         stdio::{self, Stream},
         sys,
     },
-    reaper::{Pid, Reaper, Watch},
+    reaper::{Expected, Pid, Reaper, Watch},
 };
 
 #[derive(Debug, Error)]
@@ -65,13 +69,12 @@ pub enum Memory {
     /// A copy of the agent's.
     Copied,
     /// The agent's own: nothing is copied, and the calling thread waits until execve or the child's end. For
-    /// programs that are not held, while nobody in the guest may look into processes (`CAP_SYS_PTRACE`); the agent is
-    /// not dumpable, so that nobody else can.
+    /// children that nobody who may look into processes (`CAP_SYS_PTRACE`) can see; the agent is not dumpable, so that
+    /// nobody else can look.
     Shared,
 }
 
 /// A child on its way to execve.
-#[derive(Debug)]
 pub struct Child {
     pub pid: Pid,
     pub pidfd: OwnedFd,
@@ -97,43 +100,85 @@ pub enum Message {
     Executed,
 }
 
-/// Makes the child in `cgroup`, and in the pid namespace of `pid_namespace_of` if that is given.
-///
-/// There must be no await between setns and back, which is why this is not async.
-pub fn launch(
-    reaper: &Reaper,
-    launch: &Launch,
-    argv0: &str,
-    new: NewNamespaces,
-    pid_namespace_of: Option<BorrowedFd<'_>>,
-    cgroup: BorrowedFd<'_>,
-    memory: Memory,
-) -> Result<Child, LaunchError> {
-    let failed = |step: &str| {
-        let step = step.to_owned();
-        move |source| LaunchError::Step { step, source }
-    };
+/// A child that a `Start` makes, or has made.
+pub struct Awaited {
+    pub messages: Messages,
+    watch: Watch,
+    birth: Arc<Birth>,
+}
+
+impl Awaited {
+    /// To be called once the child has been made: its `Start` has returned, or it has said something.
+    pub fn child(self) -> Result<Child, LaunchError> {
+        let (pid, pidfd) = self.birth.child().ok_or(LaunchError::Ended)?;
+        self.birth.give_up_descriptors();
+        Ok(Child {
+            pid,
+            pidfd,
+            messages: self.messages,
+            watch: self.watch,
+        })
+    }
+}
+
+/// What the thread that makes the child shares with whoever hears from the child meanwhile.
+struct Birth {
+    expected: Expected,
+    /// The kernel writes it before the child runs, like the pid; also for a child that it does not make in the end.
+    pidfd: AtomicI32,
+    /// What only the child needs. It must stay open until the child has its own, whoever has lost interest by then.
+    descriptors: Mutex<Vec<OwnedFd>>,
+}
+
+const NO_DESCRIPTOR: RawFd = -1;
+
+impl Birth {
+    /// The descriptor is handed out once.
+    fn child(&self) -> Option<(Pid, OwnedFd)> {
+        let pid = self.expected.pid()?;
+        let pidfd = self.pidfd.swap(NO_DESCRIPTOR, Ordering::AcqRel);
+        // SAFETY: there is a child, so the kernel has stored a descriptor, and whoever takes it leaves none behind.
+        (pidfd != NO_DESCRIPTOR).then(|| (pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    }
+
+    /// The child must have its own by now: nobody would see the end of a file that the agent keeps open.
+    fn give_up_descriptors(&self) {
+        self.descriptors.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Drop for Birth {
+    fn drop(&mut self) {
+        // Closes the descriptor if nobody has asked for it.
+        self.child();
+    }
+}
+
+/// Makes a child that was prepared.
+pub struct Start {
+    launch: Launch,
+    socket: RawFd,
+    birth: Arc<Birth>,
+}
+
+/// Makes everything ready for a child.
+pub fn prepare(reaper: &Reaper, mut launch: Launch, argv0: &str) -> Result<(Awaited, Start), LaunchError> {
     let (ours, theirs) = sys::message_socket_pair().map_err(failed("make a socket pair"))?;
-    check_streams(launch).map_err(failed("use the standard streams"))?;
-    let mut pidfd = -1;
-    let (expected, watch) = reaper.expect();
-    let arguments = CloneArguments::new(new.flags(), &expected, &mut pidfd).into_cgroup(cgroup.as_raw_fd());
-    let start = Start {
-        launch,
-        socket: theirs.as_raw_fd(),
-    };
-    let pid = start
-        .process(arguments, pid_namespace_of, memory)
-        .map_err(failed("make a process"))?;
-    // SAFETY: clone3 has succeeded, so it has stored a descriptor that nobody else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    check_streams(&launch).map_err(failed("use the standard streams"))?;
     let labels = match &launch.entry {
         Entry::Root(plan) => plan.steps.iter().map(|step| step.label.clone()).collect(),
         _ => Vec::new(),
     };
-    Ok(Child {
-        pid,
-        pidfd,
+    let socket = theirs.as_raw_fd();
+    let mut descriptors = mem::take(&mut launch.descriptors);
+    descriptors.push(theirs);
+    let (expected, watch) = reaper.expect();
+    let birth = Arc::new(Birth {
+        expected,
+        pidfd: AtomicI32::new(NO_DESCRIPTOR),
+        descriptors: Mutex::new(descriptors),
+    });
+    let awaited = Awaited {
         messages: Messages {
             socket: ours,
             listening: OnceCell::new(),
@@ -141,21 +186,52 @@ pub fn launch(
             argv0: argv0.to_owned(),
         },
         watch,
-    })
+        birth: Arc::clone(&birth),
+    };
+    Ok((awaited, Start { launch, socket, birth }))
 }
 
-struct Start<'a> {
-    launch: &'a Launch,
-    socket: RawFd,
+/// `prepare` and `Start::run` in one.
+pub fn launch(
+    reaper: &Reaper,
+    launch: Launch,
+    argv0: &str,
+    new: NewNamespaces,
+    pid_namespace_of: Option<BorrowedFd<'_>>,
+    cgroup: BorrowedFd<'_>,
+    memory: Memory,
+) -> Result<Child, LaunchError> {
+    let (awaited, start) = prepare(reaper, launch, argv0)?;
+    start.run(new, pid_namespace_of, cgroup, memory)?;
+    awaited.child()
 }
 
-impl Start<'_> {
+impl Start {
+    /// Makes the child in `cgroup`, and in the pid namespace of `pid_namespace_of` if that is given. After an error
+    /// there is no child, and nothing will ever be heard of one.
+    ///
+    /// There must be no await between setns and back, which is why this is not async.
+    pub fn run(
+        self,
+        new: NewNamespaces,
+        pid_namespace_of: Option<BorrowedFd<'_>>,
+        cgroup: BorrowedFd<'_>,
+        memory: Memory,
+    ) -> Result<(), LaunchError> {
+        let Birth { expected, pidfd, .. } = &*self.birth;
+        let arguments = CloneArguments::new(new.flags(), expected, pidfd.as_ptr()).into_cgroup(cgroup.as_raw_fd());
+        self.process(arguments, pid_namespace_of, memory)
+            .map_err(failed("make a process"))?;
+        self.birth.give_up_descriptors();
+        Ok(())
+    }
+
     fn process(
         &self,
         arguments: CloneArguments,
         pid_namespace_of: Option<BorrowedFd<'_>>,
         memory: Memory,
-    ) -> io::Result<Pid> {
+    ) -> io::Result<()> {
         let _signals = BlockedSignals::new();
         let _namespace = pid_namespace_of.map(PidNamespace::enter).transpose()?;
         match memory {
@@ -167,14 +243,22 @@ impl Start<'_> {
                 pid => Ok(pid),
             },
         }
+        .map(drop)
+    }
+}
+
+fn failed(step: &'static str) -> impl Fn(io::Error) -> LaunchError {
+    move |source| LaunchError::Step {
+        step: step.to_owned(),
+        source,
     }
 }
 
 /// # Safety
 /// As for `child::run`.
-unsafe extern "C" fn run(start: &Start<'_>) -> ! {
+unsafe extern "C" fn run(start: &Start) -> ! {
     // SAFETY: the caller vouches for it.
-    unsafe { child::run(start.launch, start.socket) }
+    unsafe { child::run(&start.launch, start.socket) }
 }
 
 /// The child moves its streams to 0, 1 and 2 one after the other and its socket to 3.
@@ -258,5 +342,36 @@ impl Messages {
             .cloned()
             .unwrap_or_else(|| stage::name(report.stage).to_owned());
         LaunchError::Step { step, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_child_that_could_not_be_made_is_an_error_of_its_start_alone() {
+        let folder = File::open("/").unwrap();
+        for memory in [Memory::Shared, Memory::Copied] {
+            let (kept, other) = sys::pipe().unwrap();
+            let launch = Launch {
+                entry: Entry::Empty,
+                finish: Finish::Pause,
+                descriptors: vec![other],
+            };
+            let (awaited, start) = prepare(&Reaper::default(), launch, "").unwrap();
+            // No cgroup, which the kernel finds out after it has chosen a number for the pidfd.
+            let error = start.run(NewNamespaces::default(), None, folder.as_fd(), memory);
+            assert!(matches!(error, Err(LaunchError::Step { step, .. }) if step == "make a process"));
+            tokio::select! {
+                biased;
+                message = awaited.messages.next() => panic!("{message:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+            assert!(matches!(awaited.child(), Err(LaunchError::Ended)));
+            assert_eq!(sys::read(kept.as_fd(), &mut [0]).unwrap(), 0, "nothing is kept open");
+        }
     }
 }

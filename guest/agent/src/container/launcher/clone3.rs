@@ -26,12 +26,12 @@ pub struct CloneArguments {
 }
 
 impl CloneArguments {
-    /// `flags`: those for namespaces. The kernel writes a descriptor to `pidfd`.
-    pub fn new(flags: libc::c_int, child: &Expected, pidfd: &mut libc::c_int) -> Self {
+    /// `flags`: those for namespaces. The kernel writes a descriptor to `pidfd`, before the child runs.
+    pub fn new(flags: libc::c_int, child: &Expected, pidfd: *mut libc::c_int) -> Self {
         let always = libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID;
         Self {
             flags: u64::from((flags | always).unsigned_abs()) | CLONE_CLEAR_SIGHAND,
-            pidfd: std::ptr::from_mut(pidfd) as u64,
+            pidfd: pidfd as u64,
             parent_tid: child.place() as u64,
             exit_signal: libc::SIGCHLD.unsigned_abs().into(),
             ..Self::default()
@@ -144,7 +144,7 @@ mod tests {
         let told = AtomicI32::new(0);
         let mut pidfd = -1;
         let (expected, _watch) = Reaper::default().expect();
-        let arguments = CloneArguments::new(0, &expected, &mut pidfd);
+        let arguments = CloneArguments::new(0, &expected, &raw mut pidfd);
         // SAFETY: the child writes to an atomic and ends.
         let pid = unsafe { vfork(arguments, tell_and_exit, &told) }.unwrap();
         assert_eq!(told.load(Ordering::Acquire), 7);

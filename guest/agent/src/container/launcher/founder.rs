@@ -30,7 +30,7 @@ impl Founder {
         let mut pidfd = -1;
         let (expected, _end) = reaper.expect();
         let signals = BlockedSignals::new();
-        let pid = clone3(&CloneArguments::new(libc::CLONE_NEWUSER, &expected, &mut pidfd))?;
+        let pid = clone3(&CloneArguments::new(libc::CLONE_NEWUSER, &expected, &raw mut pidfd))?;
         if pid == 0 {
             // SAFETY: this is the child, with one thread and memory of its own.
             unsafe { found(theirs.as_raw_fd()) }

@@ -9,5 +9,5 @@ mod raw;
 mod report;
 pub mod spec;
 
-pub use clone::{Child, LaunchError, Memory, Message, Messages, NewNamespaces, launch, plain};
+pub use clone::{Awaited, Child, LaunchError, Memory, Message, Messages, NewNamespaces, Start, launch, plain, prepare};
 pub use founder::Founder;

@@ -90,9 +90,9 @@ pub struct Node {
 /// One step towards the container's root file system. They are carried out in order, after the
 /// change of the root; those inside the user namespace last.
 pub enum Action {
-    /// Attaches a detached mount.
+    /// Attaches a detached mount, one of the descriptors of the `Launch`.
     Attach {
-        tree: OwnedFd,
+        tree: RawFd,
         target: Target,
         point: MountPoint,
     },
@@ -206,4 +206,6 @@ pub enum Finish {
 pub struct Launch {
     pub entry: Entry,
     pub finish: Finish,
+    /// Those that only the child needs: the agent closes its own as soon as the child has copies.
+    pub descriptors: Vec<OwnedFd>,
 }
