@@ -75,6 +75,14 @@ async function exec(
 }
 
 describe('output', () => {
+  test('streams that are left early do not use up those that a session may have', async () => {
+    const id = nextId();
+    await start(id, ['sh', '-c', 'echo here; exec sleep 10000']);
+    // The agent serves 256 at once.
+    for (let time = 0; time < 300; time += 1) expect(await peek(id, 1)).toHaveLength(1);
+    await it.client().removeContainer({ id });
+  });
+
   test('comes again as it was after a reconnect, and then goes on', async () => {
     const id = nextId();
     await start(id, ['sh', '-c', 'for i in 1 2 3 4 5 6; do echo out $i; echo err $i >&2; usleep 20000; done; exit 5']);
