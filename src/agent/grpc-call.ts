@@ -147,8 +147,10 @@ export class GrpcCall {
     this.#cancel();
   }
 
+  /** Destroyed as well: otherwise it would end once the other side has been told, which may never read. */
   #cancel(): void {
     this.#stream.close(constants.NGHTTP2_CANCEL);
+    this.#stream.destroy();
   }
 
   async #orError<T>(piece: Promise<T>): Promise<T | undefined> {

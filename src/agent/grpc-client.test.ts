@@ -1,5 +1,5 @@
 import * as http2 from 'node:http2';
-import type { Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,11 +14,15 @@ import { grpcClient } from './grpc-client.ts';
 type Served = Partial<ServiceImpl<typeof Agent>>;
 
 const maxMessageBytes = 1024 * 1024;
+/** More than a socket holds. */
+const windowBytes = 16 * 1024 * 1024;
 let folder: string;
 let server: http2.Http2Server | undefined;
 let session: http2.ClientHttp2Session;
 let lossReason: string | undefined;
-/** The socket of the server's side. */
+/** Passes everything on between the two. */
+let proxy: Server;
+/** The proxy's end towards the client. */
 let line: Socket;
 
 beforeEach(async () => {
@@ -28,19 +32,35 @@ beforeEach(async () => {
 
 afterEach(async () => {
   session.destroy();
+  proxy.close();
   server?.close();
   await rm(folder, { recursive: true });
 });
 
 async function listen(served: http2.Http2Server): Promise<Client<typeof Agent>> {
   server = served;
-  server.on('connection', (socket: Socket) => {
-    line = socket;
+  server.on('session', (accepted: http2.ServerHttp2Session) => {
+    accepted.setLocalWindowSize(windowBytes);
   });
   const socket = join(folder, 'socket');
   server.listen(socket);
   await once(server, 'listening');
-  session = http2.connect('http://agent', { path: socket });
+  proxy = createServer((near) => {
+    line = near;
+    const far = connect(socket);
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      from.pipe(to);
+      from.on('error', () => undefined);
+      from.on('close', () => to.destroy());
+    }
+  });
+  const proxied = join(folder, 'proxy');
+  proxy.listen(proxied);
+  await once(proxy, 'listening');
+  session = http2.connect('http://agent', { path: proxied });
   session.on('error', (error: Error) => {
     lossReason ??= error.message;
   });
@@ -60,6 +80,7 @@ async function listen(served: http2.Http2Server): Promise<Client<typeof Agent>> 
 function serve(served: Served): Promise<Client<typeof Agent>> {
   return listen(
     http2.createServer(
+      { settings: { initialWindowSize: windowBytes } },
       connectNodeAdapter({
         routes: (router) => {
           router.service(Agent, served);
@@ -149,6 +170,19 @@ describe('one message for another', () => {
     controller.abort();
     expect(await call).toEqual(['Canceled', 'cancelled']);
     if (!seen.aborted) await once(seen, 'abort');
+  });
+
+  test('cancelled while the other side reads nothing', async () => {
+    const client = await serve({ hello: () => ({}) });
+    await client.hello({});
+    line.unpipe();
+    line.pause();
+    // More than the socket holds, so that not even the news of the end gets out.
+    const ids = Array.from({ length: 8 }, () => 'x'.repeat(900_000));
+    const stuck = ids.map((id) => failure(client.startContainer({ id }, { signal: AbortSignal.timeout(200) })));
+    expect((await Promise.all(stuck)).map(([code]) => code)).toEqual(ids.map(() => 'Canceled'));
+    const records = client.output(endless(), { signal: AbortSignal.timeout(100) })[Symbol.asyncIterator]();
+    expect((await failure(records.next()))[0]).toBe('Canceled');
   });
 
   test('a connection that is lost is unavailable, then and later', async () => {
