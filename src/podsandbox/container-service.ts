@@ -100,7 +100,7 @@ export class ContainerService implements Containers {
       });
       const { trace } = open;
       const started = Promise.withResolvers<boolean>();
-      // Asked for together with the start, which wakes the guest once; afterwards it would compete with the program.
+      // Beside the start: opening the log and asking for the output would otherwise follow it, and compete with the program.
       end.watch(entry, absoluteLogPath(entry), {
         started: started.promise,
         firstLine: () => {

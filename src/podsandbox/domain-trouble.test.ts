@@ -90,19 +90,19 @@ test('a StartContainer that was cut off: stop, output and exit reach the program
 test('a program that has ended and told everything before its StartContainer returns is EXITED afterwards', async () => {
   const { id, vm } = await node.runPod();
   const container = await node.domain.containers.create(id, containerConfig(), never);
-  const acknowledged = Promise.withResolvers<undefined>();
+  const firstRead = Promise.withResolvers<undefined>();
   const { output, startContainer: start } = vm.agent;
   vm.agent.output = async function* (requests, signal) {
     for await (const record of output.call(vm.agent, requests, signal)) {
       yield record;
-      if (record.exit === undefined) acknowledged.resolve(undefined);
+      if (record.exit === undefined) firstRead.resolve(undefined);
     }
   };
   vm.agent.startContainer = async (...args) => {
     const startedAt = await start.call(vm.agent, ...args);
     vm.agent.write(container, 'stdout', 'gone\n');
     vm.agent.exit(container, { code: 3 });
-    await acknowledged.promise;
+    await firstRead.promise;
     expect(node.domain.containers.get(container).state).toBe('created');
     return startedAt;
   };
