@@ -22,6 +22,16 @@ const security = (securityContext: object): { readonly config: object } => ({
   config: { linux: { security_context: securityContext } },
 });
 
+test('resource limits are those that a service of the host would have', async () => {
+  const show = "awk '/^Max (open files|processes)/ {print $(NF-2), $(NF-1)}' /proc/self/limits";
+  const expected = 'unlimited unlimited\n1024 524288';
+  const { output } = await node.runToEnd(pod, sh(show));
+  expect(output).toBe(expected);
+  const id = await node.startContainer(pod, security(ownPids));
+  expect(await node.sh(id, show)).toBe(expected);
+  expect(await node.sh(id, 'ulimit -n 524288; ulimit -n')).toBe('524288');
+});
+
 describe('exit', () => {
   test.each([
     ['true', 0, 'Completed'],

@@ -3,6 +3,7 @@
 use std::{fs, io, os::unix::fs::symlink, path::Path};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_move};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::{log, modules, mounts::mount, paths};
 
@@ -11,6 +12,9 @@ const REHEARSAL: &str = "bin/rehearse";
 
 const NEW_ROOT: &str = "/newroot";
 const QUIET: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// The kernel's own bound of `RLIMIT_NOFILE` (`fs.nr_open`). The agent has some descriptors for each container and stream.
+const MAX_FILES: u64 = 1 << 20;
 
 pub fn run() -> io::Result<()> {
     mount("proc", Path::new("/proc"), "proc", QUIET, "")?;
@@ -26,7 +30,22 @@ pub fn run() -> io::Result<()> {
     switch_root()?;
     mount_rest()?;
     enable_controllers();
-    Ok(())
+    raise_limits()
+}
+
+/// The kernel gives PID 1 limits of 4096 files and of as many processes as memory seems to allow, and all others inherit them.
+/// How many a pod may have is a matter of its cgroups.
+fn raise_limits() -> io::Result<()> {
+    let files = Rlimit {
+        current: Some(MAX_FILES),
+        maximum: Some(MAX_FILES),
+    };
+    setrlimit(Resource::Nofile, files)?;
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    Ok(setrlimit(Resource::Nproc, unlimited)?)
 }
 
 /// `pivot_root` refuses to leave the initramfs, so everything moves onto a tmpfs first. The files of

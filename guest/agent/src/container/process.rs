@@ -23,6 +23,13 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The kernel's own limit is 2 MiB for both together.
 const MAX_STRINGS_BYTES: usize = 2 << 20;
 const MAX_LIMITS: usize = 64;
+/// Of open files where the request names none: what systemd gives a service, and so what containerd's containers have.
+/// Programs that use select(2), or close all that they could have, rely on the soft one.
+const DEFAULT_FILES: ResourceLimit = ResourceLimit {
+    resource: libc::RLIMIT_NOFILE,
+    soft: 1024,
+    hard: 524_288,
+};
 
 #[derive(Debug, Error)]
 pub enum ProcessError {
@@ -244,7 +251,11 @@ fn limits(requested: &[proto::Rlimit]) -> Result<Vec<ResourceLimit>, ProcessErro
     if requested.len() > MAX_LIMITS {
         return Err(ProcessError::TooManyLimits);
     }
-    requested.iter().map(limit).collect()
+    let mut limits = requested.iter().map(limit).collect::<Result<Vec<_>, _>>()?;
+    if !limits.iter().any(|it| it.resource == DEFAULT_FILES.resource) {
+        limits.push(DEFAULT_FILES);
+    }
+    Ok(limits)
 }
 
 fn limit(requested: &proto::Rlimit) -> Result<ResourceLimit, ProcessError> {
@@ -325,6 +336,8 @@ mod tests {
             LIMITS.iter().position(|it| *it == "RTPRIO"),
             Some(libc::RLIMIT_RTPRIO as usize)
         );
+        assert_eq!(limits(&[request("RLIMIT_NOFILE", 1, 2)]).unwrap(), [limit]);
+        assert_eq!(limits(&[]).unwrap(), [DEFAULT_FILES]);
         assert!(limits(&[request("NOFILE", 1, 2)]).is_err());
         assert!(limits(&[request("RLIMIT_NOFILE", 3, 2)]).is_err());
     }
