@@ -59,6 +59,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
     confDir: config.cni.confDir,
     binDirs: config.cni.binDirs,
     cacheDir: join(config.state, 'cni', 'results'),
+    attachAhead: config.cni.attachAhead,
     log: log.child({ part: 'network' }),
   });
   await networks.start();
@@ -66,7 +67,7 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
 
   const images = await openImages(config, log);
   const cgroupDriver = await chooseCgroupDriver(config);
-  const vms = await openVms(config, images, namespaces, cgroupDriver, log.child({ part: 'vm' }));
+  const vms = await openVms(config, images, networks, namespaces, cgroupDriver, log.child({ part: 'vm' }));
   started.defer(() => vms.close());
 
   const exporter = openExporter(config, log.child({ part: 'tracing' }));
@@ -176,6 +177,7 @@ async function openImages(config: Config, log: Log): Promise<RegistryImages> {
 async function openVms(
   config: Config,
   images: RegistryImages,
+  networks: CniPodNetworks,
   netns: NetworkNamespaces,
   cgroupDriver: RuntimeInfo['cgroupDriver'],
   log: Log,
@@ -193,7 +195,7 @@ async function openVms(
     classes: [...config.vm.classes.values()],
     netns,
     cgroupDriver,
-    guest: guestLink(rehearsalImage, images, log),
+    guest: guestLink(rehearsalImage, images, networks, log),
     imageBytes: maxUnpackedBytes,
     bootTimeoutMs,
     memoryReserveBytes: config.vm.memoryReserveBytes,

@@ -2,6 +2,8 @@ import { GuestAgent } from './agent/guest-agent.ts';
 import { canonicalName, parseReference } from './image/reference.ts';
 import { AppError } from './platform/errors.ts';
 import type { Log } from './platform/log.ts';
+import type { CniPodNetworks } from './network/pod-networks.ts';
+import { newSandboxId } from './podsandbox/ids.ts';
 import type { Images } from './podsandbox/ports.ts';
 import { rehearse } from './podsandbox/rehearsal.ts';
 import { warmImage } from './podsandbox/warm-image.ts';
@@ -14,6 +16,7 @@ const warmCalls = 8;
 export function guestLink(
   rehearsalImage: string,
   images: Pick<Images, 'find' | 'rootfs'>,
+  networks: Pick<CniPodNetworks, 'aheadVersion' | 'attachAhead' | 'detach'>,
   log: Log,
 ): GuestLink<GuestAgent> {
   return {
@@ -40,6 +43,13 @@ export function guestLink(
         if (image !== undefined) await warmImage(vm, image, images.rootfs(id), log.child({ vmId: vm.id }), signal);
       }
     },
+    networkAhead: () => networks.aheadVersion,
+    attachNetwork: async (vm, signal) => {
+      const podId = newSandboxId();
+      await networks.attachAhead(podId, vm.netns, signal);
+      return podId;
+    },
+    detachNetwork: (podId, vm) => networks.detach(podId, vm.netns),
   };
 }
 

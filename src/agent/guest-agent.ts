@@ -119,6 +119,11 @@ export class GuestAgent {
     return this.#repeat('CreateContainer', signal, (client, options) => client.createContainer(request, options));
   }
 
+  /** The guest keeps the disk mounted for its containers only, not for the next one. */
+  async forgetImage(disk: string, signal?: AbortSignal): Promise<void> {
+    await this.#repeat('ForgetImage', signal, (client, options) => client.forgetImage({ disk }, options));
+  }
+
   /** When the container's program was executed, in nanoseconds since the epoch. */
   async startContainer(id: string, signal?: AbortSignal): Promise<bigint> {
     const answer = await this.#repeat('StartContainer', signal, (client, options) =>

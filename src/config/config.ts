@@ -43,7 +43,12 @@ export interface Config {
   readonly defaultHandler: string;
   readonly cgroupDriver: 'auto' | 'systemd' | 'cgroupfs';
   readonly logLevel: LogLevel;
-  readonly cni: { readonly confDir: string; readonly binDirs: readonly string[]; readonly networker: string };
+  readonly cni: {
+    readonly confDir: string;
+    readonly binDirs: readonly string[];
+    readonly attachAhead: boolean;
+    readonly networker: string;
+  };
   readonly cdi: { readonly specDirs: readonly string[] };
   readonly images: {
     readonly registriesConf: string;
@@ -130,7 +135,12 @@ export function compileConfig(file: ConfigFile): Config {
     defaultHandler: file.default_handler,
     cgroupDriver: file.cgroup_driver,
     logLevel: file.log.level,
-    cni: { confDir: file.cni.conf_dir, binDirs: file.cni.bin_dirs, networker: file.cni.networker },
+    cni: {
+      confDir: file.cni.conf_dir,
+      binDirs: file.cni.bin_dirs,
+      attachAhead: file.cni.attach_ahead,
+      networker: file.cni.networker,
+    },
     cdi: { specDirs: file.cdi.spec_dirs },
     images: {
       registriesConf: file.images.registries_conf,

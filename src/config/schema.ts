@@ -82,6 +82,7 @@ export const configSchema = z.strictObject({
         '/opt/cni/bin',
         '/usr/lib/cni',
       ]),
+      attach_ahead: setting(z.boolean(), 'true or false', true),
       networker: path(`${installDir}/libexec/kelyfos-networker`),
     })
     .prefault({}),

@@ -42,10 +42,11 @@ describe('pod networks', () => {
     await fake.remove();
   });
 
-  function make(): CniPodNetworks {
+  function make(attachAhead = true): CniPodNetworks {
     const { confDir, binDir, cacheDir } = fake;
     const networker = new LocalNetworker();
-    return new CniPodNetworks({ networker, confDir, binDirs: [binDir], cacheDir, log: silentLog(), pollMs: 20 });
+    const log = silentLog();
+    return new CniPodNetworks({ networker, confDir, binDirs: [binDir], cacheDir, attachAhead, log, pollMs: 20 });
   }
 
   const takeOrder = async (): Promise<readonly string[]> => fake.takeOrder();
@@ -137,6 +138,105 @@ describe('pod networks', () => {
     await expect(networks.attach(request, never)).rejects.toThrow();
     const [first] = await fake.calls();
     expect(first?.stdin['runtimeConfig']).toEqual({ ipRanges: [[{ subnet: '10.244.1.0/24' }]] });
+  });
+
+  describe('made ahead', () => {
+    const ports = [{ protocol: 'tcp', containerPort: 80, hostPort: 8080, hostIp: '' }];
+    const chain = {
+      cniVersion: '1.0.0',
+      name: 'pods',
+      plugins: [
+        { type: 'bridge', ipam: { type: 'host-local', subnet: '10.1.0.0/24' } },
+        { type: 'portmap', capabilities: { portMappings: true } },
+      ],
+    };
+
+    beforeEach(async () => {
+      await fake.install('bridge', 'portmap');
+      for (const type of ['bridge', 'portmap']) await fake.returns(type, { ips: [{ address: '10.1.0.2/24' }] });
+      await fake.configure('10-pods.conflist', chain);
+      await networks.start();
+      await networks.attachAhead('sandbox1', request.netns, never);
+    });
+
+    /** There is no namespace to join; whether plugins ran is what counts. */
+    async function attachFails(change: Partial<AttachRequest> = {}): Promise<readonly string[]> {
+      await takeOrder();
+      await expect(networks.attach({ ...request, ...change }, never)).rejects.toThrow('no-such-namespace');
+      return takeOrder();
+    }
+
+    test('go over to the pod without another ADD, and are its from then on', async () => {
+      expect(await takeOrder()).toEqual(['ADD bridge', 'ADD portmap']);
+      const dns = { servers: ['10.0.0.10'], searches: [], options: [] };
+      expect(await attachFails({ dns, cgroupParent: '/kubepods' })).toEqual([]);
+      await networks.detach('sandbox1', request.netns);
+      const calls = (await fake.calls()).filter(({ env }) => env['CNI_COMMAND'] === 'DEL');
+      expect(calls.map(({ env }) => env['CNI_ARGS'])).toEqual(
+        Array(2).fill(
+          'IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=sandbox1;K8S_POD_UID=uid-1',
+        ),
+      );
+      expect(await readdir(fake.cacheDir)).toEqual([]);
+    });
+
+    test('are made again for a pod that asks for more', async () => {
+      const order = await attachFails({ portMappings: ports });
+      expect(order.slice(0, 2).toSorted()).toEqual(['DEL bridge', 'DEL portmap']);
+      expect(order.slice(2, 4)).toEqual(['ADD bridge', 'ADD portmap']);
+    });
+
+    test('are made again when the configuration is another one', async () => {
+      const before = networks.aheadVersion;
+      await fake.configure('10-pods.conflist', { ...chain, plugins: chain.plugins.slice(0, 1) });
+      const order = await attachFails();
+      expect(order.slice(2)).toEqual(['ADD bridge', 'DEL bridge']);
+      expect([typeof before, networks.aheadVersion === before]).toEqual(['string', false]);
+    });
+
+    test('are made again when the node has other subnets, if a plugin cares', async () => {
+      const before = networks.aheadVersion;
+      networks.setPodCidrs(['10.244.1.0/24']);
+      expect(networks.aheadVersion).toBe(before);
+      const [bridge] = chain.plugins;
+      await fake.configure('10-pods.conflist', {
+        ...chain,
+        plugins: [{ ...bridge, capabilities: { ipRanges: true } }],
+      });
+      await networks.attachAhead('sandbox2', request.netns, never);
+      const with1 = networks.aheadVersion;
+      networks.setPodCidrs(['10.244.2.0/24']);
+      expect(networks.aheadVersion).not.toBe(with1);
+      expect(await attachFails({ sandboxId: 'sandbox2' })).toEqual(['DEL bridge', 'ADD bridge', 'DEL bridge']);
+    });
+
+    test('are undone when no pod will have them, also by a later daemon', async () => {
+      await networks.attachAhead('sandbox2', request.netns, never);
+      await networks.detach('sandbox1', request.netns);
+      await make().detachOthers(new Set(['sandbox2']));
+      expect(await readdir(fake.cacheDir)).toEqual(['pods-sandbox2-eth0.json']);
+      await make().detachOthers(new Set());
+      expect(await readdir(fake.cacheDir)).toEqual([]);
+    });
+
+    test('leave nothing when a plugin fails', async () => {
+      await fake.fails('portmap', 'ADD');
+      await expect(networks.attachAhead('sandbox2', request.netns, never)).rejects.toThrow('portmap (ADD)');
+      expect(await readdir(fake.cacheDir)).toEqual(['pods-sandbox1-eth0.json']);
+    });
+
+    test.each([
+      ['is switched off', chain, false],
+      ['has a plugin that may go by who the pod is', { ...chain, plugins: [...chain.plugins, { type: 'one' }] }, true],
+      ['has addresses that may', { ...chain, plugins: [{ type: 'bridge', ipam: { type: 'calico-ipam' } }] }, true],
+      ['is not ready', { ...chain, plugins: [{ type: 'ptp' }] }, true],
+    ])('are none where the network %s', async (_how, configuration, attachAhead) => {
+      await fake.configure('10-pods.conflist', configuration);
+      const other = make(attachAhead);
+      await other.start();
+      expect(other.aheadVersion).toBeUndefined();
+      await other.close();
+    });
   });
 
   describe('state', () => {

@@ -2,7 +2,9 @@ import { CleanupStack } from '../platform/cleanup-stack.ts';
 import { AppError, abortError, messageOf } from '../platform/errors.ts';
 import { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
+import { isImpersonal, serves, versionOf } from './cni/ahead.ts';
 import { AttachmentCache, POD_INTERFACE } from './cni/attachment-cache.ts';
+import type { Attachment } from './cni/attachment-cache.ts';
 import { capabilityArguments } from './cni/capabilities.ts';
 import type { CapabilityRequest } from './cni/capabilities.ts';
 import { PluginChain } from './cni/chain.ts';
@@ -31,6 +33,8 @@ export interface CniPodNetworksOptions {
   readonly binDirs: readonly string[];
   /** Where the results of ADD are kept until DEL. */
   readonly cacheDir: string;
+  /** Whether networks may be made before there are pods that want them. */
+  readonly attachAhead?: boolean;
   readonly log: Log;
   readonly pluginTimeoutMs?: number;
   /** Between two looks at the configuration directory and at the plugins' readiness. */
@@ -68,6 +72,7 @@ export class CniPodNetworks {
   readonly #chain: PluginChain;
   readonly #cache: AttachmentCache;
   readonly #pollMs: number;
+  readonly #mayAttachAhead: boolean;
   readonly #sandboxes = new KeyedMutex();
   readonly #closed = new AbortController();
   #podCidrs: readonly string[] = [];
@@ -79,6 +84,7 @@ export class CniPodNetworks {
     this.#networker = options.networker;
     this.#log = options.log;
     this.#pollMs = options.pollMs ?? 5_000;
+    this.#mayAttachAhead = options.attachAhead ?? false;
     this.#cache = new AttachmentCache(options.cacheDir);
     const timeout = options.pluginTimeoutMs === undefined ? {} : { timeoutMs: options.pluginTimeoutMs };
     this.#chain = new PluginChain(
@@ -131,28 +137,73 @@ export class CniPodNetworks {
   /** CNI ADD, then joins interface and tap. Undoes what it did on any failure. Again for the same sandbox: the same answer. */
   async attach(request: AttachRequest, signal: AbortSignal, trace: StepTrace = NO_TRACE): Promise<AttachedNetwork> {
     return this.#sandboxes.run(request.sandboxId, async () => {
-      const existing = await this.#existing(request);
-      if (existing !== undefined) return this.#connect(request, existing, trace);
       const files = await this.#files.refresh();
+      const existing = await this.#existing(request, files);
+      if (existing !== undefined) return this.#connect(request, existing, trace);
       if (!files.found) throw new AppError('unavailable', files.problem);
       if (signal.aborted) throw abortError(signal, `attach the network of sandbox ${request.sandboxId}`);
       const attachment = this.#newAttachment(request, files);
-      const rollback = new CleanupStack();
-      rollback.defer('CNI DEL', async () => {
-        await this.#deleteAll(request.sandboxId);
-      });
-      try {
-        const network = await this.#add(request, attachment, signal, trace);
-        rollback.commit();
-        return network;
-      } catch (error) {
-        await rollback.unwind().catch((left: unknown) => {
-          // The record of the attachment is kept: detach tries again.
-          this.#log.error({ sandboxId: request.sandboxId, err: left }, `network left behind: ${messageOf(left)}`);
-        });
-        throw error;
-      }
+      return this.#undoing(request.sandboxId, () => this.#add(request, attachment, signal, trace));
     });
+  }
+
+  /** What an attachment made ahead is like now; undefined when none can be made. Those made at an equal one are alike. */
+  get aheadVersion(): string | undefined {
+    const files = this.#files.current();
+    if (!this.#mayAttachAhead || this.#unready !== undefined || !files.found) return undefined;
+    const { configuration } = files;
+    return isImpersonal(configuration) ? versionOf(configuration, this.#capabilitiesAhead()) : undefined;
+  }
+
+  /**
+   * CNI ADD for a pod that is to come, and of which nothing is known but the id it will have. `attach` with that id
+   * takes the result over, if it is what the pod would have got, and `detach` undoes it as any other.
+   */
+  async attachAhead(sandboxId: string, netns: string, signal: AbortSignal): Promise<void> {
+    await this.#sandboxes.run(sandboxId, async () => {
+      const files = await this.#files.refresh();
+      if (!files.found) throw new AppError('unavailable', files.problem);
+      const attachment = {
+        sandboxId,
+        netns,
+        configuration: files.configuration,
+        cniArgs: cniArgs({ sandboxId }),
+        capabilityArgs: this.#capabilitiesAhead(),
+        ahead: true,
+      };
+      await this.#undoing(sandboxId, () => this.#chain.add(attachment, NO_TRACE, signal, () => undefined));
+    });
+  }
+
+  /** Undoes the attachments of all sandboxes but these, which a daemon that died has left. Their namespaces still exist. */
+  async detachOthers(known: ReadonlySet<string>): Promise<void> {
+    const others = [...(await this.#cache.sandboxIds())].filter((sandboxId) => !known.has(sandboxId));
+    await Promise.all(
+      others.map((sandboxId) =>
+        this.#sandboxes
+          .run(sandboxId, () => this.#deleteAll(sandboxId))
+          .catch((error: unknown) => {
+            this.#log.error({ sandboxId, err: error }, `network left behind: ${messageOf(error)}`);
+          }),
+      ),
+    );
+  }
+
+  /** Work that attaches a sandbox; when it fails, what was attached is taken away. */
+  async #undoing<T>(sandboxId: string, work: () => Promise<T>): Promise<T> {
+    const rollback = new CleanupStack();
+    rollback.defer('CNI DEL', async () => {
+      await this.#deleteAll(sandboxId);
+    });
+    try {
+      return await work();
+    } catch (error) {
+      await rollback.unwind().catch((left: unknown) => {
+        // The record of the attachment is kept: detach tries again.
+        this.#log.error({ sandboxId, err: left }, `network left behind: ${messageOf(left)}`);
+      });
+      throw error;
+    }
   }
 
   /** CNI ADD; the interface is joined while plugins that leave it alone still work. Both have ended when this does. */
@@ -197,9 +248,12 @@ export class CniPodNetworks {
   }
 
   /** The result of an ADD that has succeeded already; what is left of a broken one is removed. */
-  async #existing(request: AttachRequest): Promise<CniResult | undefined> {
+  async #existing(request: AttachRequest, files: ConfigState): Promise<CniResult | undefined> {
     for (const attachment of await this.#cache.find(request.sandboxId)) {
-      if (attachment.complete && attachment.netns === request.netns) {
+      if (attachment.complete && attachment.netns === request.netns && this.#fits(attachment, request, files)) {
+        // From now on it is the pod's.
+        if (attachment.ahead === true)
+          await this.#cache.write({ ...attachment, cniArgs: cniArgs(request), ahead: undefined });
         return parseResult(attachment.result, attachment.configuration.cniVersion);
       }
       await this.#chain.delete(attachment);
@@ -207,10 +261,20 @@ export class CniPodNetworks {
     return undefined;
   }
 
+  #fits(attachment: Attachment, request: AttachRequest, files: ConfigState): boolean {
+    if (attachment.ahead !== true) return true;
+    const asked = capabilityArguments(request, this.#podCidrs);
+    return files.found && serves(attachment, files.configuration, asked);
+  }
+
   async #deleteAll(sandboxId: string): Promise<number> {
     const attachments = await this.#cache.find(sandboxId);
     for (const attachment of attachments) await this.#chain.delete(attachment);
     return attachments.length;
+  }
+
+  #capabilitiesAhead(): NewAttachment['capabilityArgs'] {
+    return capabilityArguments(nothingAsked, this.#podCidrs);
   }
 
   #newAttachment(
@@ -275,6 +339,9 @@ export class CniPodNetworks {
     this.#unready = message;
   }
 }
+
+/** A pod that is not known yet. */
+const nothingAsked = { portMappings: [], dns: { servers: [], searches: [], options: [] }, cgroupParent: '' };
 
 function cniArgs(pod: { sandboxId: string; podNamespace?: string; podName?: string; podUid?: string }): string {
   return [

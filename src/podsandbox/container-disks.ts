@@ -65,9 +65,21 @@ export async function attachDisks(
 
 /** Detaches the disks of a container that no other one uses. The guest must not have it any more. */
 export async function releaseDisks(sandbox: SandboxEntry, vm: Vm, leaving: ContainerEntry): Promise<void> {
+  for (const serial of ownSerials(sandbox, leaving)) await vm.detachDisk(serial);
+}
+
+/** The same for a container that may never have been in the guest, where its image may have been held ready all the same. */
+export async function abandonDisks(sandbox: SandboxEntry, vm: Vm, leaving: ContainerEntry): Promise<void> {
+  for (const serial of ownSerials(sandbox, leaving)) {
+    await vm.agent.forgetImage(serial);
+    await vm.detachDisk(serial);
+  }
+}
+
+function ownSerials(sandbox: SandboxEntry, leaving: ContainerEntry): readonly string[] {
   const others = [...sandbox.containers].filter((entry) => entry !== leaving);
-  const kept = new Set(others.flatMap(({ record }) => record.disks.map(({ serial }) => serial)));
-  for (const { serial } of leaving.record.disks) if (!kept.has(serial)) await vm.detachDisk(serial);
+  const shared = new Set(others.flatMap(({ record }) => record.disks.map(({ serial }) => serial)));
+  return leaving.record.disks.map(({ serial }) => serial).filter((serial) => !shared.has(serial));
 }
 
 /** Serial of the disk with a content that was attached for this container. */

@@ -7,7 +7,7 @@ import type { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
 import { nowNs, type ContainerEnd } from './container-end.ts';
 import { injectCdiDevices } from './cdi/inject.ts';
-import { attachDisks, releaseDisks } from './container-disks.ts';
+import { abandonDisks, attachDisks, releaseDisks } from './container-disks.ts';
 import { containerSpec } from './container-spec.ts';
 import { resolveDevices } from './devices.ts';
 import { execSync } from './exec-sync.ts';
@@ -277,7 +277,7 @@ export class ContainerService implements Containers {
       let inGuest = false;
       // A guest that may still have it mounted keeps its disk: another image in its place would be read as this one.
       cleanup.defer('disks', async () => {
-        if (!inGuest) await releaseDisks(sandbox, vm, entry);
+        if (!inGuest) await abandonDisks(sandbox, vm, entry);
       });
       const disks = await trace.step('attach disks', () =>
         attachDisks(

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { AppError } from '../platform/errors.ts';
 import { untraced } from '../vm/step-trace.ts';
 import type { ContainerConfig, IdMappings, NamespaceOptions } from './model.ts';
+import { busybox } from './fakes/fake-images.ts';
 import { containerConfig, DomainFixture, never, podNamespaces, until } from './fakes/domain-fixture.ts';
 
 let node: DomainFixture;
@@ -50,6 +51,27 @@ describe('pod sandboxes', () => {
     expect(states).toMatchObject({ [id]: ['notready', 0], [other.id]: ['ready', other.vm.pid] });
     expect(containers.list()).toMatchObject([{ id: container, state: 'exited' }]);
     expect(sandboxes.list().find((pod) => pod.id === other.id)).toBe(listed.pods.find((pod) => pod.id === other.id));
+  });
+
+  test('a pod has the id that its machine has a network for', async () => {
+    const reserved = 'ab'.repeat(32);
+    node.vms.onClaim = (vm) => {
+      vm.podId = reserved;
+    };
+    const { id } = await node.runPod();
+    expect([id, [...node.networks.attached.keys()]]).toEqual([reserved, [reserved]]);
+    expect(node.domain.sandboxes.traces(id)).toMatchObject([{ request: 'RunPodSandbox' }]);
+    await node.domain.sandboxes.stop(id);
+    expect(node.networks.attached.size).toBe(0);
+  });
+
+  test('the network of a machine whose pod fails is taken away', async () => {
+    node.vms.onClaim = (vm) => {
+      vm.podId = 'ab'.repeat(32);
+      vm.agent.failNext('configureSandbox');
+    };
+    await expect(node.domain.sandboxes.run(node.sandboxConfig(), '', never)).rejects.toThrow(/configureSandbox fails/);
+    expect([node.vms.alive.length, node.networks.attached.size]).toEqual([0, 0]);
   });
 
   test('a name is taken once, also by two at the same moment', async () => {
@@ -154,6 +176,26 @@ describe('pod sandboxes', () => {
 });
 
 describe('containers', () => {
+  const badProfile = { type: 'localhost', localhostRef: '/no/such/profile.json' } as const;
+  test.each<[string, ContainerConfig, () => void]>([
+    [
+      'that does not get as far as the guest',
+      { ...containerConfig(), security: { ...containerConfig().security, seccomp: badProfile } },
+      () => undefined,
+    ],
+    ['that the guest refuses', containerConfig(), () => node.vms.alive.at(-1)?.agent.failNext('createContainer')],
+  ])('a container %s leaves no disk that the guest still has', async (_how, config, arm) => {
+    const { id, vm } = await node.runPod();
+    const file = `/images/${busybox.id}`;
+    vm.disks.set('ready', file);
+    vm.spare.set(file, 'ready');
+    vm.agent.kept.add('ready');
+    arm();
+    await expect(node.domain.containers.create(id, config, never)).rejects.toThrow(/create container "app"/);
+    expect([vm.disks.size, vm.agent.kept.size]).toEqual([0, 0]);
+    await node.startContainer(id);
+  });
+
   test('run to completion with the last byte in the log before EXITED', async () => {
     const { id, vm } = await node.runPod();
     const container = await node.startContainer(id);

@@ -13,6 +13,11 @@ export function newSandboxId(): SandboxId {
   return randomBytes(32).toString('hex') as SandboxId;
 }
 
+/** One of a pod that something was made for before it was asked for. */
+export function reservedSandboxId(id: string): SandboxId {
+  return id as SandboxId;
+}
+
 export function newContainerId(): ContainerId {
   return randomBytes(32).toString('hex') as ContainerId;
 }

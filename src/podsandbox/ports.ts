@@ -16,6 +16,7 @@ export type Guest = Pick<
   | 'configureSandbox'
   | 'adjustClock'
   | 'createContainer'
+  | 'forgetImage'
   | 'startContainer'
   | 'signalContainer'
   | 'updateContainer'
@@ -103,6 +104,8 @@ export interface VmUsage {
 export interface Vm {
   readonly id: string;
   readonly origin: VmOrigin;
+  /** The id that its pod must have: a network was made for it. */
+  readonly podId: string | undefined;
   readonly size: VmSize;
   /** Process id of QEMU in the host's pid namespace. */
   readonly pid: number;
@@ -245,6 +248,8 @@ export interface PodNetworks {
   attach(request: PodNetworkRequest, signal: AbortSignal, trace: StepTrace): Promise<PodNetwork>;
   /** CNI DEL with the cached result of ADD. Idempotent; fine when the namespace or the result is gone. */
   detach(sandboxId: string, netns: HostPath): Promise<void>;
+  /** `detach` of all that these sandboxes do not have; what cannot be undone is logged. */
+  detachOthers(known: ReadonlySet<string>): Promise<void>;
 }
 
 // ------------------------------------------------------------------ images

@@ -2,7 +2,7 @@ import { ContainerInfo_State, type ContainerInfo } from '../agent/gen/agent/v1/a
 import { messageOf } from '../platform/errors.ts';
 import type { KeyedMutex } from '../platform/keyed-mutex.ts';
 import type { Log } from '../platform/log.ts';
-import { releaseDisks } from './container-disks.ts';
+import { abandonDisks } from './container-disks.ts';
 import type { ContainerEnd } from './container-end.ts';
 import type { PodNetworks, Vm, VmProvider } from './ports.ts';
 import type { ContainerEntry, Registry, SandboxEntry } from './registry.ts';
@@ -41,7 +41,7 @@ export interface RecoveryReport {
  *  6. Everything of ours that no record owns is left over and deleted.
  */
 export async function recover(options: RecoveryOptions): Promise<RecoveryReport> {
-  const { registry, vms } = options;
+  const { registry, vms, networks } = options;
   await registry.load();
   const report = { adopted: 0, died: 0, undone: 0, swept: 0 };
   await Promise.all(
@@ -51,6 +51,8 @@ export async function recover(options: RecoveryOptions): Promise<RecoveryReport>
     }),
   );
   const owned = new Set(registry.sandboxes().flatMap(({ record }) => (record.phase === 'ended' ? [] : [record.vmId])));
+  // Of VMs that are to be swept: plugins find in the namespace what they have to undo on the host.
+  await networks.detachOthers(new Set(registry.sandboxes().map(({ record }) => record.id)));
   report.swept = (await vms.sweep(owned)).length;
   return report;
 }
@@ -162,7 +164,7 @@ async function recoverContainer(
   if (phase === 'creating') {
     await vm.agent.removeContainer(id);
     await unbindVolumes(vm.share, id);
-    await releaseDisks(container.sandbox, vm, container);
+    await abandonDisks(container.sandbox, vm, container);
     await registry.removeContainer(id);
     return;
   }

@@ -9,10 +9,10 @@ import { alignClock } from './guest-clock.ts';
 import { guestSetup } from './guest-setup.ts';
 import { portForward } from './interactive/port-forward.ts';
 import type { SessionSlots } from './interactive/session-slots.ts';
-import { newSandboxId, type SandboxId } from './ids.ts';
+import { newSandboxId, reservedSandboxId, type SandboxId } from './ids.ts';
 import { nowNs } from './container-end.ts';
 import type { PodSandboxes, Sandbox, SandboxConfig, SandboxMetadata } from './model.ts';
-import type { PodNetworkRequest, PodNetworks, VmProvider, VmRequest } from './ports.ts';
+import type { PodNetworkRequest, PodNetworks, Vm, VmProvider, VmRequest } from './ports.ts';
 import type { Registry, SandboxEntry } from './registry.ts';
 import type { SandboxEnd } from './sandbox-end.ts';
 import { isVisible, KeptSnapshots, sandboxSnapshot } from './snapshots.ts';
@@ -122,26 +122,28 @@ export class PodSandboxService implements PodSandboxes {
     caller: TraceParent | undefined,
   ): Promise<SandboxId> {
     const { registry, vms, networks, end, locks, traces, admission, log } = this.#options;
-    const id = newSandboxId();
+    let id = newSandboxId();
     const open = traces.begin('RunPodSandbox', { ...sandboxSubject(id, config), parent: caller });
     const { trace } = open;
     const cleanup = new CleanupStack();
-    let entry: SandboxEntry | undefined;
+    let made: SandboxEntry['record'] | undefined;
     let leave = (): void => undefined;
     try {
       leave = await trace.step('wait for turn', () => admission.enter('wait for a turn', signal));
-      cleanup.defer('record', () => registry.removeSandbox(id));
-      entry = await trace.step('record intent', () => registry.addSandbox(newRecord(id, config, runtimeHandler)));
-      const { machineId } = entry.record;
+      // Before the record: a machine that no record has is swept by the next daemon, and its network with it.
       const vm = await trace.step('claim', (parts) => vms.claim(request, parts, signal));
+      if (vm.podId !== undefined) id = reservedSandboxId(vm.podId);
+      cleanup.defer('record', () => registry.removeSandbox(id));
       cleanup.defer('virtual machine', () => vm.destroy());
-      entry.vm = vm;
+      cleanup.defer('network', () => networks.detach(id, vm.netns));
+      open.identify(id);
       open.note('kelyfos.vm.id', vm.id);
       open.note('kelyfos.vm.origin', vm.origin);
-      await trace.step('record vm', () =>
-        registry.updateSandbox(id, { vmId: vm.id, vmOrigin: vm.origin, netns: vm.netns }),
-      );
-      cleanup.defer('network', () => networks.detach(id, vm.netns));
+      const record = newRecord(id, config, runtimeHandler, vm);
+      made = record;
+      const { machineId } = record;
+      const entry = await trace.step('record intent', () => registry.addSandbox(record));
+      entry.vm = vm;
       // Both have ended before either is undone.
       const [attached, joined] = await Promise.allSettled([
         trace.step('network', (parts) => networks.attach(networkRequest(id, vm.netns, config), signal, parts)),
@@ -178,14 +180,9 @@ export class PodSandboxService implements PodSandboxes {
       } catch (leftover) {
         // Whatever stayed behind must stay visible, so that StopPodSandbox and RemovePodSandbox can finish it.
         log.error({ sandboxId: id, err: leftover }, 'a pod sandbox that failed to start could not be cleaned up');
-        const record = {
-          ...newRecord(id, config, runtimeHandler),
-          ...entry?.record,
-          phase: 'ending' as const,
-          reason: messageOf(leftover),
-        };
-        if (registry.findSandbox(id) === undefined) await registry.addSandbox(record);
-        else await registry.updateSandbox(id, record);
+        const ending = { phase: 'ending' as const, reason: messageOf(leftover) };
+        if (registry.findSandbox(id) !== undefined) await registry.updateSandbox(id, ending);
+        else if (made !== undefined) await registry.addSandbox({ ...made, ...ending });
       }
       open.end(failure);
       throw failure;
@@ -214,7 +211,12 @@ export class PodSandboxService implements PodSandboxes {
   }
 }
 
-function newRecord(id: SandboxId, config: SandboxConfig, runtimeHandler: string): SandboxEntry['record'] {
+function newRecord(
+  id: SandboxId,
+  config: SandboxConfig,
+  runtimeHandler: string,
+  vm: Pick<Vm, 'id' | 'origin' | 'netns'>,
+): SandboxEntry['record'] {
   return {
     id,
     config,
@@ -224,10 +226,10 @@ function newRecord(id: SandboxId, config: SandboxConfig, runtimeHandler: string)
     createdAt: nowNs(),
     phase: 'creating',
     reason: '',
-    vmId: '',
-    vmOrigin: '',
+    vmId: vm.id,
+    vmOrigin: vm.origin,
     machineId: randomBytes(16).toString('hex'),
-    netns: '',
+    netns: vm.netns,
     ips: [],
   };
 }

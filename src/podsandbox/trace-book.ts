@@ -7,6 +7,8 @@ import type { RequestTrace, TracedRequest, TraceSink, TraceSubject } from './tra
 /** A request at work, or just over. */
 export interface OpenTrace {
   readonly trace: Trace;
+  /** The id of the sandbox that it makes, where that was not known at its begin. */
+  identify(sandboxId: string): void;
   /** Another fact about whom it is for. */
   note(attribute: string, value: string): void;
   /** The request is over; with an error it has failed. */
@@ -55,6 +57,9 @@ export class TraceBook {
     let subject = about;
     return {
       trace,
+      identify: (sandboxId) => {
+        subject = { ...subject, id: sandboxId, sandboxId };
+      },
       note: (attribute, value) => {
         subject = { ...subject, attributes: { ...subject.attributes, [attribute]: value } };
       },

@@ -34,4 +34,10 @@ export interface GuestLink<A extends GuestConnection> {
   imagesHere(names: readonly string[]): readonly string[];
   /** Leaves images attached and mounted in a clone that goes to the pool, each after one run of its program. */
   warmImages(vm: PodVm<A>, ids: readonly string[], signal: AbortSignal): Promise<void>;
+  /** What a network that is made before there is a pod would be like now; undefined when none can be made. */
+  networkAhead(): string | undefined;
+  /** Makes the network of the pod that will get this VM; the id that the pod must have then. */
+  attachNetwork(vm: PodVm<A>, signal: AbortSignal): Promise<string>;
+  /** Undoes it: there will be no such pod. */
+  detachNetwork(podId: string, vm: PodVm<A>): Promise<void>;
 }

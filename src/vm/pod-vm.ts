@@ -38,6 +38,9 @@ export class PodVm<A extends GuestConnection> {
   readonly #log: Log;
   readonly #live: Set<string>;
   #origin: VmOrigin;
+  #podId: string | undefined;
+  /** Takes away what was made for the pod that was to get it, until there is one. */
+  #release: () => Promise<void> = () => Promise.resolve();
   /** Where its accounts are, once they have been looked for. */
   #groups: GroupFolders | undefined;
   #destroying: Promise<void> | undefined;
@@ -65,6 +68,17 @@ export class PodVm<A extends GuestConnection> {
     return this.#origin;
   }
 
+  /** The id that the pod of this VM must have, if it is given a network before there is one. */
+  get podId(): string | undefined {
+    return this.#podId;
+  }
+
+  /** For a VM of the pool: `release` undoes what was made for the pod, if it is ended before it is claimed. */
+  reserve(podId: string, release: () => Promise<void>): void {
+    this.#podId = podId;
+    this.#release = release;
+  }
+
   /** Stops the guest's processors before it waits in the pool; the agent's connection stays open. */
   async park(): Promise<void> {
     await this.#machine.pause();
@@ -74,6 +88,7 @@ export class PodVm<A extends GuestConnection> {
   async unpark(): Promise<void> {
     await this.#machine.resume();
     this.#origin = 'pool';
+    this.#release = () => Promise.resolve();
   }
 
   /** Moves QEMU below a pod's cgroup, named as in PodSandboxConfig; empty: it stays among the VMs of this runtime. */
@@ -147,6 +162,8 @@ export class PodVm<A extends GuestConnection> {
 
   async #destroy(): Promise<void> {
     await this.#endMachine();
+    // What it undoes is found by way of the namespace.
+    await this.#release();
     await this.#site.remove(this.#live);
   }
 }

@@ -87,6 +87,56 @@ test('pooled clones hold the images that are here, and are replaced when another
   await provider.stop();
 });
 
+test('pooled clones have the network of the pod to come, and are replaced when it would be another one', async () => {
+  const provider = on.provider([{ ...smallClass, poolSize: 1 }]);
+  on.guest.network = 'one';
+  await provider.start();
+  await filled(provider);
+  expect(on.guest.networks.size).toBe(1);
+  on.guest.network = undefined;
+  await provider.adjustPools();
+  expect(provider.pools()).toMatchObject([{ idle: 1, outdated: 0 }]);
+  on.guest.network = 'two';
+  const [before] = on.guest.networks.values();
+  expect(provider.pools()).toMatchObject([{ idle: 1, outdated: 1 }]);
+  await provider.adjustPools();
+  await filled(provider);
+  const [[podId, vmId] = []] = on.guest.networks;
+  expect([on.guest.networks.size, vmId === before]).toEqual([1, false]);
+
+  const vm = await provider.claim(request, untraced, signal);
+  expect([vm.id, vm.podId]).toEqual([vmId, podId]);
+  await provider.stop();
+  // That of the pod is not taken away by the end of its machine, those of nobody are.
+  await vm.destroy();
+  expect([...on.guest.networks.keys()]).toEqual([podId]);
+});
+
+test('a clone whose network cannot be made waits without, and is not tried again and again', async () => {
+  const provider = on.provider([{ ...smallClass, poolSize: 1 }]);
+  on.guest.network = 'one';
+  on.guest.attachNetwork = () => Promise.reject(new Error('no address is free'));
+  await provider.start();
+  await filled(provider);
+  expect(provider.pools()).toMatchObject([{ idle: 1, outdated: 0 }]);
+  expect((await provider.claim(request, untraced, signal)).podId).toBeUndefined();
+  await provider.stop();
+});
+
+test('a machine of the pool that cannot go on leaves no network', async () => {
+  const provider = on.provider([{ ...smallClass, poolSize: 1 }]);
+  on.guest.network = 'one';
+  await provider.start();
+  await filled(provider);
+  const [machine] = on.hypervisor.running();
+  if (machine === undefined) throw new Error('no machine');
+  machine.resume = () => Promise.reject(new Error('it is gone'));
+  const vm = await provider.claim(request, untraced, signal);
+  expect([vm.origin, vm.podId]).toEqual(['clone', undefined]);
+  await provider.stop();
+  expect(on.guest.networks.size).toBe(0);
+});
+
 test('a class without rehearsal has none', async () => {
   const provider = on.provider([{ ...smallClass, poolSize: 1, rehearse: false }]);
   await provider.start();

@@ -276,7 +276,7 @@ export class QemuVmProvider<A extends GuestConnection> {
   #pool(vmClass: VmClass): Pool<PodVm<A>> {
     const { guest, memory } = this.#options;
     /** What was tried with each; an image that cannot be run is not tried again and again. */
-    const warmed = new WeakMap<PodVm<A>, readonly string[]>();
+    const tried = new WeakMap<PodVm<A>, { readonly images: readonly string[]; readonly network: string | undefined }>();
     return new Pool({
       name: vmClass.name,
       demand: new PoolDemand({ floor: vmClass.poolSize, ceiling: vmClass.poolMax }),
@@ -290,16 +290,39 @@ export class QemuVmProvider<A extends GuestConnection> {
           for (let run = 0; vmClass.rehearse && run < rehearsals; run++) await guest.rehearse(vm, within);
           const images = guest.imagesHere(vmClass.warmImages);
           await guest.warmImages(vm, images, within);
-          warmed.set(vm, images);
           await vm.park();
+          const network = guest.networkAhead();
+          if (network !== undefined) await this.#attachNetwork(vm, within);
+          tried.set(vm, { images, network });
         } catch (error) {
           await vm.destroy();
           throw error;
         }
         return vm;
       },
-      isCurrent: (vm) => guest.imagesHere(vmClass.warmImages).every((id) => warmed.get(vm)?.includes(id)),
+      isCurrent: (vm) => {
+        const { images, network } = tried.get(vm) ?? { images: [], network: undefined };
+        const networkNow = guest.networkAhead() ?? network;
+        return network === networkNow && guest.imagesHere(vmClass.warmImages).every((id) => images.includes(id));
+      },
     });
+  }
+
+  /** Without it the pod's network is made when the pod is. */
+  async #attachNetwork(vm: PodVm<A>, signal: AbortSignal): Promise<void> {
+    const { guest } = this.#options;
+    try {
+      const podId = await guest.attachNetwork(vm, signal);
+      vm.reserve(podId, () =>
+        guest.detachNetwork(podId, vm).catch((error: unknown) => {
+          // Its record stays, and the next daemon tries again.
+          this.#log.error({ vmId: vm.id, err: error }, `network left behind: ${messageOf(error)}`);
+        }),
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#log.warn({ vmId: vm.id, err: error }, `a vm of the pool has no network yet: ${messageOf(error)}`);
+    }
   }
 
   #order(vmClass: VmClass): VmOrder {

@@ -123,8 +123,17 @@ export class TestNetwork implements AsyncDisposable {
   /** Addresses that the IPAM plugin has given out and not got back. */
   async leases(): Promise<readonly string[]> {
     // Its folder comes with the first address.
-    const names = await readdir(join(this.#folder, 'ipam', this.bridge)).catch(() => []);
+    const names = await readdir(this.#leases).catch(() => []);
     return names.filter((name) => name !== 'lock' && !name.startsWith('last_reserved_ip.'));
+  }
+
+  /** Of an address that is given out: the first word in it is the id that it was given to. */
+  leaseFile(address: string): string {
+    return join(this.#leases, address);
+  }
+
+  get #leases(): string {
+    return join(this.#folder, 'ipam', this.bridge);
   }
 
   /** Removes the bridge, the folder, and the empty chains that the plugins leave behind. */

@@ -56,7 +56,12 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
       throw new Error(`image ${id} is not here`);
     },
   };
-  const guest = guestLink(image, none, log);
+  const noNetwork = {
+    aheadVersion: undefined,
+    attachAhead: () => Promise.reject(new Error('there is no network')),
+    detach: () => Promise.resolve(),
+  };
+  const guest = guestLink(image, none, noNetwork, log);
   const networker = new Networker({ program: networkerProgram, log });
   const opened = await openProvider({
     root,

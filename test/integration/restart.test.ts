@@ -109,21 +109,40 @@ async function vmTraces(): Promise<VmTrace[]> {
 /** What is there of VMs that were made before `since`, of networks and of addresses; one line each. */
 async function remainsFrom(since: number): Promise<string[]> {
   const { state, root } = node.daemon;
-  // A new VM gets its folder first.
+  // In reverse: a new VM gets its folder first, its network is recorded next, and its address comes last.
+  const leases = await node.network.leases();
+  const owners = await Promise.all(
+    leases.map((address) => readFile(node.network.leaseFile(address), 'utf8').catch(() => '')),
+  );
+  const results = await networkRecords();
   const others = {
     'network namespace': await readdir(join(state, 'netns')),
     disks: await readdir(join(root, 'vms')),
   };
   const vms = await vmTraces();
   const fresh = new Set(vms.flatMap(({ vmId, createdAt }) => (createdAt >= since ? [vmId] : [])));
+  const isFresh = (netns: string): boolean => [...fresh].some((vmId) => netns.endsWith(vmId));
   return [
     ...vms.flatMap(({ vmId }) => (fresh.has(vmId) ? [] : [`vm: ${vmId}`])),
     ...Object.entries(others).flatMap(([kind, ids]) =>
       ids.flatMap((vmId) => (fresh.has(vmId) ? [] : [`${kind}: ${vmId}`])),
     ),
-    ...(await readdir(join(state, 'cni/results')).catch(() => [])).map((name) => `CNI result: ${name}`),
-    ...(await node.network.leases()).map((address) => `address: ${address}`),
+    ...results.flatMap(({ netns, sandboxId }) => (isFresh(netns) ? [] : [`CNI result: ${sandboxId}`])),
+    ...leases.flatMap((address, at) => {
+      const owner = results.find(({ sandboxId }) => owners[at]?.startsWith(sandboxId));
+      return owner !== undefined && isFresh(owner.netns) ? [] : [`address: ${address}`];
+    }),
   ];
+}
+
+async function networkRecords(): Promise<{ readonly netns: string; readonly sandboxId: string }[]> {
+  const folder = join(node.daemon.state, 'cni/results');
+  const texts = await Promise.all(
+    (await readdir(folder).catch(() => []))
+      .filter((name) => name.endsWith('.json'))
+      .map((name) => readFile(join(folder, name), 'utf8')),
+  );
+  return texts.map((text) => JSON.parse(text) as { readonly netns: string; readonly sandboxId: string });
 }
 
 /** A zombie, whose command line is empty, holds nothing and is its parent's business. */

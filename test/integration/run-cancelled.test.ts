@@ -36,8 +36,8 @@ async function traces(): Promise<Readonly<Record<string, unknown>>> {
     disks: (await namesIn(join(root, 'vms'))).length,
     namespaces: namespaces.length,
     markers: (await namesIn(join(state, 'netns'))).length,
-    results: await namesIn(join(state, 'cni', 'results')),
-    leases,
+    results: (await namesIn(join(state, 'cni', 'results'))).length,
+    leases: leases.length,
   };
 }
 
@@ -46,8 +46,9 @@ const pooled = {
   disks: poolSize,
   namespaces: poolSize,
   markers: poolSize,
-  results: [],
-  leases: [],
+  // Made ahead, for the pods that will get the machines.
+  results: poolSize,
+  leases: poolSize,
 };
 
 /** The daemon cleans up on its own time, and refills its pool. */

@@ -128,6 +128,16 @@ impl RootFs {
         Ok(root)
     }
 
+    /// Ends that an image stays mounted for the next container.
+    pub fn forget(&self, disk: &str) -> Result<(), RootFsError> {
+        let mut state = self.state();
+        let Some(ahead) = state.kept.remove(disk) else {
+            return Ok(());
+        };
+        ahead.map_or(Ok(()), |name| remove_overlay(&name))?;
+        state.release_image(disk)
+    }
+
     /// Unmounts, deletes the writable layer, and unmounts the image after its last container.
     /// Unknown ids are fine.
     pub fn unmount(&self, container_id: &str) -> Result<(), RootFsError> {

@@ -89,6 +89,18 @@ impl Agent for Service {
         complete(async move { containers.create(request.into_inner()).await }).await
     }
 
+    async fn forget_image(
+        &self,
+        request: Request<proto::ForgetImageRequest>,
+    ) -> Result<Response<proto::ForgetImageResponse>, Status> {
+        let rootfs = self.context.rootfs.clone();
+        complete_blocking(move || {
+            rootfs.forget(&request.get_ref().disk)?;
+            Ok(proto::ForgetImageResponse {})
+        })
+        .await
+    }
+
     async fn start_container(
         &self,
         request: Request<proto::StartContainerRequest>,

@@ -22,6 +22,8 @@ export interface Attachment {
   readonly result?: unknown;
   /** All plugins of the chain have succeeded. */
   readonly complete: boolean;
+  /** Made before there was a pod; `sandboxId` is the id it will have. */
+  readonly ahead?: boolean | undefined;
 }
 
 const version = 1;
@@ -39,6 +41,7 @@ const recordSchema = z.object({
   capabilityArgs: z.record(z.string(), z.unknown()),
   result: z.unknown().optional(),
   complete: z.boolean(),
+  ahead: z.boolean().optional(),
 });
 
 /**
@@ -74,13 +77,23 @@ export class AttachmentCache {
 
   /** Every attachment of a sandbox: more than one if the network was renamed between two attempts. */
   async find(sandboxId: string): Promise<readonly Attachment[]> {
-    const names = await readdir(this.#directory).catch((error: unknown) => {
+    const own = (await this.#names()).filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`)).toSorted();
+    const read = await Promise.all(own.map((name) => this.#read(join(this.#directory, name))));
+    return read.filter((each) => each.sandboxId === sandboxId);
+  }
+
+  /** Of all that it has attachments of. */
+  async sandboxIds(): Promise<ReadonlySet<string>> {
+    const names = (await this.#names()).filter((name) => name.endsWith(`-${POD_INTERFACE}.json`));
+    const read = await Promise.all(names.map((name) => this.#read(join(this.#directory, name))));
+    return new Set(read.map(({ sandboxId }) => sandboxId));
+  }
+
+  async #names(): Promise<readonly string[]> {
+    return readdir(this.#directory).catch((error: unknown) => {
       if (hasCode(error, 'ENOENT')) return [];
       throw error;
     });
-    const own = names.filter((name) => name.endsWith(`-${sandboxId}-${POD_INTERFACE}.json`)).sort();
-    const read = await Promise.all(own.map((name) => this.#read(join(this.#directory, name))));
-    return read.filter((each) => each.sandboxId === sandboxId);
   }
 
   async remove(attachment: Attachment): Promise<void> {

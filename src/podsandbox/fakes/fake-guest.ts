@@ -37,6 +37,8 @@ interface FakeContainer {
 export class FakeGuest implements Guest {
   readonly containers = new Map<string, FakeContainer>();
   configured = 0;
+  /** Disks whose image stays mounted for the next container. */
+  readonly kept = new Set<string>();
   /** Limits in the order they came; those of the whole pod without an id. */
   readonly updates: Parameters<Guest['updateContainer']>[0][] = [];
   /** How far the guest's clock is off the host's. */
@@ -86,7 +88,8 @@ export class FakeGuest implements Guest {
 
   createContainer: Guest['createContainer'] = (request) => {
     this.#mayFail('createContainer');
-    const { id = '', process } = request;
+    const { id = '', process, rootfs } = request;
+    this.kept.delete(rootfs?.imageDisk ?? '');
     if (this.containers.has(id)) throw new AppError('already-exists', `container ${id} exists`);
     this.containers.set(id, {
       state: ContainerInfo_State.CREATED,
@@ -98,6 +101,12 @@ export class FakeGuest implements Guest {
     return Promise.resolve(
       create(CreateContainerResponseSchema, { pid: 7, user: { uid: 1, gid: 2, additionalGids: [3] } }),
     );
+  };
+
+  forgetImage: Guest['forgetImage'] = async (disk) => {
+    await Promise.resolve();
+    this.#mayFail('forgetImage');
+    this.kept.delete(disk);
   };
 
   startContainer: Guest['startContainer'] = async (id) => {

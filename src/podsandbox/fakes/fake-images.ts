@@ -1,6 +1,6 @@
 import type { Image, ImageFileSystem, Images } from '../ports.ts';
 
-const busybox: Image = {
+export const busybox: Image = {
   id: `sha256:${'b'.repeat(64)}`,
   repoTags: ['example.test/busybox:latest'],
   repoDigests: [`example.test/busybox@sha256:${'d'.repeat(64)}`],

@@ -33,6 +33,11 @@ export class FakeNetworks implements PodNetworks {
     });
   }
 
+  detachOthers(known: ReadonlySet<string>): Promise<void> {
+    for (const sandboxId of this.attached.keys()) if (!known.has(sandboxId)) this.attached.delete(sandboxId);
+    return Promise.resolve();
+  }
+
   detach(sandboxId: string): Promise<void> {
     if (this.failNextDetach) {
       this.failNextDetach = false;

@@ -5,6 +5,7 @@ import { FakeGuest } from './fake-guest.ts';
 export class FakeVm implements Vm {
   readonly id: string;
   readonly origin = 'pool';
+  podId: string | undefined;
   readonly size = { vcpus: 2, memoryBytes: 512 * 1024 ** 2 };
   readonly pid = 4711;
   readonly netns: string;
@@ -12,6 +13,8 @@ export class FakeVm implements Vm {
   readonly shareTag = 'share';
   readonly agent = new FakeGuest();
   readonly disks = new Map<string, string>();
+  /** Disks that are attached for nobody yet, by what they hold. */
+  readonly spare = new Map<string, string>();
   failNextDestroy = false;
   halted = false;
   destroyed = false;
@@ -40,6 +43,11 @@ export class FakeVm implements Vm {
   }
 
   attachDisk(source: string): Promise<string> {
+    const spare = this.spare.get(source);
+    if (spare !== undefined) {
+      this.spare.delete(source);
+      return Promise.resolve(spare);
+    }
     const serial = `slot${String(this.#serial)}`;
     this.#serial += 1;
     this.disks.set(serial, source);
@@ -51,6 +59,8 @@ export class FakeVm implements Vm {
   }
 
   detachDisk(serial: string): Promise<void> {
+    if (this.agent.kept.has(serial))
+      return Promise.reject(new Error(`the guest has ${serial}, which is to be detached`));
     this.disks.delete(serial);
     return Promise.resolve();
   }
@@ -92,6 +102,8 @@ export class FakeVm implements Vm {
 export class FakeVms implements VmProvider {
   readonly all: FakeVm[] = [];
   failNextClaim = false;
+  /** Sees each machine before it is handed out. */
+  onClaim: (vm: FakeVm) => void = () => undefined;
   readonly #share: string;
 
   constructor(share: string) {
@@ -109,6 +121,7 @@ export class FakeVms implements VmProvider {
     }
     const vm = new FakeVm(this.all.length.toString(16).padStart(16, '0'), this.#share);
     this.all.push(vm);
+    this.onClaim(vm);
     return Promise.resolve(vm);
   };
 

@@ -155,6 +155,10 @@ export class FakeGuest implements GuestLink<FakeAgent> {
   readonly images = new Map<string, string>();
   /** What each clone that went to a pool has warmed. */
   readonly warmed: (readonly string[])[] = [];
+  /** What networks made ahead would be like; undefined: none can be made. */
+  network: string | undefined;
+  /** Ids of VMs by that of the pod that they have a network for. */
+  readonly networks = new Map<string, string>();
   readonly #fail: FailPoints;
 
   constructor(fail: FailPoints) {
@@ -195,6 +199,21 @@ export class FakeGuest implements GuestLink<FakeAgent> {
   async warmImages(_vm: unknown, ids: readonly string[]): Promise<void> {
     await this.#fail.step('warm images');
     this.warmed.push(ids);
+  }
+
+  networkAhead(): string | undefined {
+    return this.network;
+  }
+
+  async attachNetwork({ id }: { readonly id: string }): Promise<string> {
+    await this.#fail.step('attach network');
+    this.networks.set(`pod-of-${id}`, id);
+    return `pod-of-${id}`;
+  }
+
+  async detachNetwork(podId: string): Promise<void> {
+    await this.#fail.step('detach network');
+    this.networks.delete(podId);
   }
 }
 
