@@ -16,6 +16,7 @@ import { RegistryImages } from './image/images.ts';
 import { makeRehearsalImage } from './image/rehearsal-image.ts';
 import { NetworkNamespaces } from './network/network-namespaces.ts';
 import { Networker } from './network/networker.ts';
+import { NetworksAhead } from './network/networks-ahead.ts';
 import { CniPodNetworks } from './network/pod-networks.ts';
 import { isFile, isFolder } from './platform/file-kind.ts';
 import { wrap } from './platform/errors.ts';
@@ -54,12 +55,19 @@ export async function startDaemon(loaded: LoadedConfig, log: Log): Promise<Runni
     networker.close();
   });
   const namespaces = new NetworkNamespaces({ networker, markerDir: join(config.state, 'netns') });
-  const networks = new CniPodNetworks({
+  const cni = new CniPodNetworks({
     networker,
     confDir: config.cni.confDir,
     binDirs: config.cni.binDirs,
     cacheDir: join(config.state, 'cni', 'results'),
     attachAhead: config.cni.attachAhead,
+    log: log.child({ part: 'network' }),
+  });
+  await cni.start();
+  started.defer(() => cni.close());
+  const networks = new NetworksAhead({
+    networks: cni,
+    reservedDir: join(config.root, 'cni', 'reserved'),
     log: log.child({ part: 'network' }),
   });
   await networks.start();
@@ -177,7 +185,7 @@ async function openImages(config: Config, log: Log): Promise<RegistryImages> {
 async function openVms(
   config: Config,
   images: RegistryImages,
-  networks: CniPodNetworks,
+  networks: NetworksAhead,
   netns: NetworkNamespaces,
   cgroupDriver: RuntimeInfo['cgroupDriver'],
   log: Log,

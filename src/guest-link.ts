@@ -2,7 +2,7 @@ import { GuestAgent } from './agent/guest-agent.ts';
 import { canonicalName, parseReference } from './image/reference.ts';
 import { AppError } from './platform/errors.ts';
 import type { Log } from './platform/log.ts';
-import type { CniPodNetworks } from './network/pod-networks.ts';
+import type { NetworksAhead } from './network/networks-ahead.ts';
 import { newSandboxId } from './podsandbox/ids.ts';
 import type { Images } from './podsandbox/ports.ts';
 import { rehearse } from './podsandbox/rehearsal.ts';
@@ -16,7 +16,7 @@ const warmCalls = 8;
 export function guestLink(
   rehearsalImage: string,
   images: Pick<Images, 'find' | 'rootfs'>,
-  networks: Pick<CniPodNetworks, 'aheadVersion' | 'attachAhead' | 'detach'>,
+  networks: Pick<NetworksAhead, 'version' | 'make' | 'giveBack'>,
   log: Log,
 ): GuestLink<GuestAgent> {
   return {
@@ -43,13 +43,10 @@ export function guestLink(
         if (image !== undefined) await warmImage(vm, image, images.rootfs(id), log.child({ vmId: vm.id }), signal);
       }
     },
-    networkAhead: () => networks.aheadVersion,
-    attachNetwork: async (vm, signal) => {
-      const podId = newSandboxId();
-      await networks.attachAhead(podId, vm.netns, signal);
-      return podId;
-    },
-    detachNetwork: (podId, vm) => networks.detach(podId, vm.netns),
+    networkAhead: () => networks.version,
+    newPodId: newSandboxId,
+    attachNetwork: (podId, vm, signal) => networks.make(podId, vm.netns, signal),
+    detachNetwork: (podId, vm) => networks.giveBack(podId, vm.netns),
   };
 }
 

@@ -130,7 +130,7 @@ export class CniPodNetworks {
       ready: problem === undefined,
       reason: problem === undefined ? '' : 'NetworkPluginNotReady',
       message: problem ?? '',
-      ...(files.found ? { configuration: summary(files) } : {}),
+      ...(files.found ? { configuration: { ...summary(files), madeAhead: this.#isMadeAhead(files) } } : {}),
     };
   }
 
@@ -147,12 +147,18 @@ export class CniPodNetworks {
     });
   }
 
-  /** What an attachment made ahead is like now; undefined when none can be made. Those made at an equal one are alike. */
+  /**
+   * What an attachment made ahead is like now: those made at an equal version are alike. Empty: none may be made.
+   * Undefined while there is no network, or none that is ready.
+   */
   get aheadVersion(): string | undefined {
     const files = this.#files.current();
-    if (!this.#mayAttachAhead || this.#unready !== undefined || !files.found) return undefined;
-    const { configuration } = files;
-    return isImpersonal(configuration) ? versionOf(configuration, this.#capabilitiesAhead()) : undefined;
+    if (this.#unready !== undefined || !files.found) return undefined;
+    return this.#isMadeAhead(files) ? versionOf(files.configuration, this.#capabilitiesAhead()) : '';
+  }
+
+  #isMadeAhead({ configuration }: Extract<ConfigState, { found: true }>): boolean {
+    return this.#mayAttachAhead && isImpersonal(configuration);
   }
 
   /**
@@ -163,6 +169,9 @@ export class CniPodNetworks {
     await this.#sandboxes.run(sandboxId, async () => {
       const files = await this.#files.refresh();
       if (!files.found) throw new AppError('unavailable', files.problem);
+      // It may have become another one since the caller has looked.
+      if (!this.#isMadeAhead(files))
+        throw new AppError('failed-precondition', `CNI network ${files.configuration.name} is made with its pods only`);
       const attachment = {
         sandboxId,
         netns,
@@ -175,18 +184,9 @@ export class CniPodNetworks {
     });
   }
 
-  /** Undoes the attachments of all sandboxes but these, which a daemon that died has left. Their namespaces still exist. */
-  async detachOthers(known: ReadonlySet<string>): Promise<void> {
-    const others = [...(await this.#cache.sandboxIds())].filter((sandboxId) => !known.has(sandboxId));
-    await Promise.all(
-      others.map((sandboxId) =>
-        this.#sandboxes
-          .run(sandboxId, () => this.#deleteAll(sandboxId))
-          .catch((error: unknown) => {
-            this.#log.error({ sandboxId, err: error }, `network left behind: ${messageOf(error)}`);
-          }),
-      ),
-    );
+  /** Ids of sandboxes that have attachments, or may have. */
+  attachedIds(): Promise<ReadonlySet<string>> {
+    return this.#cache.sandboxIds();
   }
 
   /** Work that attaches a sandbox; when it fails, what was attached is taken away. */
@@ -228,13 +228,16 @@ export class CniPodNetworks {
     }
   }
 
-  /** CNI DEL with what ADD used. Idempotent; fine when the namespace or the result is gone. */
-  async detach(sandboxId: string, netns: string): Promise<void> {
-    await this.#sandboxes.run(sandboxId, async () => {
-      if ((await this.#deleteAll(sandboxId)) > 0) return;
+  /**
+   * CNI DEL with what ADD used. Idempotent; fine when the namespace or the result is gone. False when there is neither a
+   * result nor a configuration to do it by.
+   */
+  async detach(sandboxId: string, netns: string): Promise<boolean> {
+    return this.#sandboxes.run(sandboxId, async () => {
+      if ((await this.#deleteAll(sandboxId)) > 0) return true;
       // No record, as after a reboot that emptied the cache: address leases may still be on disk.
       const files = await this.#files.refresh();
-      if (!files.found) return;
+      if (!files.found) return false;
       const { configuration } = files;
       await this.#chain.delete({
         sandboxId,
@@ -244,6 +247,7 @@ export class CniPodNetworks {
         capabilityArgs: {},
         complete: false,
       });
+      return true;
     });
   }
 
@@ -264,7 +268,7 @@ export class CniPodNetworks {
   #fits(attachment: Attachment, request: AttachRequest, files: ConfigState): boolean {
     if (attachment.ahead !== true) return true;
     const asked = capabilityArguments(request, this.#podCidrs);
-    return files.found && serves(attachment, files.configuration, asked);
+    return files.found && this.#isMadeAhead(files) && serves(attachment, files.configuration, asked);
   }
 
   async #deleteAll(sandboxId: string): Promise<number> {
@@ -364,7 +368,7 @@ function plain(address: string): string {
   return address.split('/')[0] ?? address;
 }
 
-function summary(state: Extract<ConfigState, { found: true }>): unknown {
+function summary(state: Extract<ConfigState, { found: true }>): Readonly<Record<string, unknown>> {
   const { name, cniVersion, plugins } = state.configuration;
   return { name, file: state.file, cniVersion, plugins: plugins.map(({ type }) => type), skipped: state.skipped };
 }

@@ -1,3 +1,4 @@
+import { AppError } from '../platform/errors.ts';
 import type { GuestDevice } from './devices.ts';
 import type { ContainerConfig } from './model.ts';
 import type { Images, Vm } from './ports.ts';
@@ -71,7 +72,10 @@ export async function releaseDisks(sandbox: SandboxEntry, vm: Vm, leaving: Conta
 /** The same for a container that may never have been in the guest, where its image may have been held ready all the same. */
 export async function abandonDisks(sandbox: SandboxEntry, vm: Vm, leaving: ContainerEntry): Promise<void> {
   for (const serial of ownSerials(sandbox, leaving)) {
-    await vm.agent.forgetImage(serial);
+    await vm.agent.forgetImage(serial).catch((error: unknown) => {
+      // A guest of an earlier version, that has been up since then.
+      if (!(error instanceof AppError && error.kind === 'unimplemented')) throw error;
+    });
     await vm.detachDisk(serial);
   }
 }

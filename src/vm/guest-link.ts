@@ -34,10 +34,11 @@ export interface GuestLink<A extends GuestConnection> {
   imagesHere(names: readonly string[]): readonly string[];
   /** Leaves images attached and mounted in a clone that goes to the pool, each after one run of its program. */
   warmImages(vm: PodVm<A>, ids: readonly string[], signal: AbortSignal): Promise<void>;
-  /** What a network that is made before there is a pod would be like now; undefined when none can be made. */
+  /** What a network that is made before there is a pod is like now; empty when none is to be made, undefined when that cannot be told. */
   networkAhead(): string | undefined;
-  /** Makes the network of the pod that will get this VM; the id that the pod must have then. */
-  attachNetwork(vm: PodVm<A>, signal: AbortSignal): Promise<string>;
-  /** Undoes it: there will be no such pod. */
+  newPodId(): string;
+  /** Makes the network of the pod that will get this VM, and that will have this id, also if this fails. */
+  attachNetwork(podId: string, vm: PodVm<A>, signal: AbortSignal): Promise<void>;
+  /** Undoes it: there will be no such pod. Never rejects. */
   detachNetwork(podId: string, vm: PodVm<A>): Promise<void>;
 }

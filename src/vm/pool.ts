@@ -33,7 +33,7 @@ export interface PoolOptions<V extends Parkable> {
 export interface PoolState {
   readonly className: string;
   readonly idle: number;
-  /** Those of them that are to be replaced, as other images are to be held ready now. */
+  /** Those of them that are to be replaced, as other images or another network are to be held ready now. */
   readonly outdated: number;
   /** How many should wait. */
   readonly size: number;

@@ -96,6 +96,8 @@ test('pooled clones have the network of the pod to come, and are replaced when i
   on.guest.network = undefined;
   await provider.adjustPools();
   expect(provider.pools()).toMatchObject([{ idle: 1, outdated: 0 }]);
+  on.guest.network = '';
+  expect(provider.pools()).toMatchObject([{ idle: 1, outdated: 1 }]);
   on.guest.network = 'two';
   const [before] = on.guest.networks.values();
   expect(provider.pools()).toMatchObject([{ idle: 1, outdated: 1 }]);
@@ -119,7 +121,8 @@ test('a clone whose network cannot be made waits without, and is not tried again
   await provider.start();
   await filled(provider);
   expect(provider.pools()).toMatchObject([{ idle: 1, outdated: 0 }]);
-  expect((await provider.claim(request, untraced, signal)).podId).toBeUndefined();
+  // Something of the network may be there, and goes by that id.
+  expect((await provider.claim(request, untraced, signal)).podId).toBe('pod-1');
   await provider.stop();
 });
 

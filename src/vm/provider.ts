@@ -276,7 +276,7 @@ export class QemuVmProvider<A extends GuestConnection> {
   #pool(vmClass: VmClass): Pool<PodVm<A>> {
     const { guest, memory } = this.#options;
     /** What was tried with each; an image that cannot be run is not tried again and again. */
-    const tried = new WeakMap<PodVm<A>, { readonly images: readonly string[]; readonly network: string | undefined }>();
+    const tried = new WeakMap<PodVm<A>, { readonly images: readonly string[]; readonly network: string }>();
     return new Pool({
       name: vmClass.name,
       demand: new PoolDemand({ floor: vmClass.poolSize, ceiling: vmClass.poolMax }),
@@ -291,8 +291,8 @@ export class QemuVmProvider<A extends GuestConnection> {
           const images = guest.imagesHere(vmClass.warmImages);
           await guest.warmImages(vm, images, within);
           await vm.park();
-          const network = guest.networkAhead();
-          if (network !== undefined) await this.#attachNetwork(vm, within);
+          const network = guest.networkAhead() ?? '';
+          if (network !== '') await this.#attachNetwork(vm, within);
           tried.set(vm, { images, network });
         } catch (error) {
           await vm.destroy();
@@ -301,24 +301,20 @@ export class QemuVmProvider<A extends GuestConnection> {
         return vm;
       },
       isCurrent: (vm) => {
-        const { images, network } = tried.get(vm) ?? { images: [], network: undefined };
+        const { images, network } = tried.get(vm) ?? { images: [], network: '' };
         const networkNow = guest.networkAhead() ?? network;
         return network === networkNow && guest.imagesHere(vmClass.warmImages).every((id) => images.includes(id));
       },
     });
   }
 
-  /** Without it the pod's network is made when the pod is. */
+  /** Without it the pod's network is made when the pod is, with the same id, which then removes what is left of this. */
   async #attachNetwork(vm: PodVm<A>, signal: AbortSignal): Promise<void> {
     const { guest } = this.#options;
+    const podId = guest.newPodId();
+    vm.reserve(podId, () => guest.detachNetwork(podId, vm));
     try {
-      const podId = await guest.attachNetwork(vm, signal);
-      vm.reserve(podId, () =>
-        guest.detachNetwork(podId, vm).catch((error: unknown) => {
-          // Its record stays, and the next daemon tries again.
-          this.#log.error({ vmId: vm.id, err: error }, `network left behind: ${messageOf(error)}`);
-        }),
-      );
+      await guest.attachNetwork(podId, vm, signal);
     } catch (error) {
       signal.throwIfAborted();
       this.#log.warn({ vmId: vm.id, err: error }, `a vm of the pool has no network yet: ${messageOf(error)}`);

@@ -57,9 +57,9 @@ export async function openVmRig(options: VmRigOptions): Promise<VmRig> {
     },
   };
   const noNetwork = {
-    aheadVersion: undefined,
-    attachAhead: () => Promise.reject(new Error('there is no network')),
-    detach: () => Promise.resolve(),
+    version: '',
+    make: () => Promise.reject(new Error('there is no network')),
+    giveBack: () => Promise.resolve(),
   };
   const guest = guestLink(image, none, noNetwork, log);
   const networker = new Networker({ program: networkerProgram, log });

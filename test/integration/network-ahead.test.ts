@@ -13,7 +13,15 @@ const hostPort = 28_441;
 
 beforeAll(async () => {
   node = await TestNode.start({
-    config: { vm: { classes: { default: { memory: '256MiB', pool, rehearse: false } } } },
+    config: {
+      vm: {
+        classes: {
+          default: { memory: '256MiB', pool, rehearse: false },
+          bare: { memory: '256MiB', pool: 0 },
+        },
+      },
+      handlers: { bare: { class: 'bare' } },
+    },
   });
 });
 
@@ -97,7 +105,7 @@ test('a pod with a host port has it', async () => {
 test('machines wait with the network that is configured now', async () => {
   await fullPool();
   const before = await leases();
-  await node.network.write('00-other.conflist', node.network.conflist({ mtu: 1400 }));
+  await node.network.write('05-other.conflist', node.network.conflist({ mtu: 1400 }));
   while ([...(await leases()).keys()].some((id) => before.has(id))) await delay(50);
   await fullPool();
   const pod = await node.runPod();
@@ -106,6 +114,43 @@ test('machines wait with the network that is configured now', async () => {
   expect((await stepsOf(pod)).filter((name) => name.startsWith('cni '))).toEqual([]);
   await node.removePod(pod);
 });
+
+test('machines that wait do not keep pods from an address', async () => {
+  const { plugins, ...network } = node.network.conflist() as {
+    readonly plugins: readonly { readonly ipam?: object }[];
+  };
+  const { prefix, gateway } = node.network;
+  const few = [{ subnet: `${prefix}.0/24`, rangeStart: `${prefix}.100`, rangeEnd: `${prefix}.101`, gateway }];
+  const [bridge, ...others] = plugins;
+  const ipam = { ...bridge?.ipam, ranges: [few] };
+  await node.network.write('00-few.conflist', { ...network, plugins: [{ ...bridge, ipam }, ...others] });
+  while ([...(await leases()).values()].toSorted().join(' ') !== few.map(addressesOf).join(' ')) await delay(50);
+
+  await expect(node.runPod({ handler: 'bare' })).rejects.toThrow(/no IP addresses available/i);
+  const pod = await runWhenThereIsRoom();
+  expect((await node.podStatus(pod)).network?.ip).toMatch(/\.10[01]$/);
+  await node.removePod(pod);
+  await node.network.remove('00-few.conflist');
+  // The next daemon has not met the shortage.
+  await node.daemon.stop();
+  await node.daemon.start();
+});
+
+function addressesOf({ rangeStart, rangeEnd }: { readonly rangeStart: string; readonly rangeEnd: string }): string {
+  return `${rangeStart} ${rangeEnd}`;
+}
+
+/** As the kubelet does. */
+async function runWhenThereIsRoom(): Promise<Pod> {
+  for (const deadline = Date.now() + 60_000; ;) {
+    try {
+      return await node.runPod({ handler: 'bare' });
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      await delay(200);
+    }
+  }
+}
 
 test('a daemon that has ended, in whichever way, has given back what nobody used', async () => {
   await fullPool();

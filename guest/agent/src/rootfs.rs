@@ -131,10 +131,14 @@ impl RootFs {
     /// Ends that an image stays mounted for the next container.
     pub fn forget(&self, disk: &str) -> Result<(), RootFsError> {
         let mut state = self.state();
-        let Some(ahead) = state.kept.remove(disk) else {
+        let Some(ahead) = state.kept.get_mut(disk) else {
             return Ok(());
         };
-        ahead.map_or(Ok(()), |name| remove_overlay(&name))?;
+        if let Some(name) = ahead {
+            remove_overlay(name)?;
+            *ahead = None;
+        }
+        state.kept.remove(disk);
         state.release_image(disk)
     }
 

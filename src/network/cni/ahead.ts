@@ -10,10 +10,17 @@ import type { NetworkConfiguration } from './config-schema.ts';
  */
 const IMPERSONAL = new Set(['bridge', 'ptp', 'portmap', 'bandwidth', 'firewall', 'tuning']);
 const IMPERSONAL_IPAM = new Set(['host-local']);
+/** Capabilities that nearly every pod has arguments of its own for. */
+const PERSONAL_CAPABILITIES = ['dns', 'cgroupPath'];
 
 /** Whether ADD for a pod that nobody has asked for yet comes to the same as ADD for that pod. */
 export function isImpersonal({ plugins }: NetworkConfiguration): boolean {
-  return plugins.every(({ type, ...rest }) => IMPERSONAL.has(type) && hasImpersonalIpam(rest));
+  return plugins.every(
+    ({ type, capabilities, ...rest }) =>
+      IMPERSONAL.has(type) &&
+      hasImpersonalIpam(rest) &&
+      !PERSONAL_CAPABILITIES.some((name) => capabilities?.[name] === true),
+  );
 }
 
 function hasImpersonalIpam({ ipam }: Record<string, unknown>): boolean {

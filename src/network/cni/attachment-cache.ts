@@ -82,11 +82,13 @@ export class AttachmentCache {
     return read.filter((each) => each.sandboxId === sandboxId);
   }
 
-  /** Of all that it has attachments of. */
+  /** Of all that it has attachments of. From the names: what is unreadable concerns its own sandbox only. */
   async sandboxIds(): Promise<ReadonlySet<string>> {
-    const names = (await this.#names()).filter((name) => name.endsWith(`-${POD_INTERFACE}.json`));
-    const read = await Promise.all(names.map((name) => this.#read(join(this.#directory, name))));
-    return new Set(read.map(({ sandboxId }) => sandboxId));
+    const suffix = `-${POD_INTERFACE}.json`;
+    const names = (await this.#names()).filter((name) => name.endsWith(suffix));
+    return new Set(
+      names.map((name) => name.slice(0, -suffix.length)).map((name) => name.slice(name.lastIndexOf('-') + 1)),
+    );
   }
 
   async #names(): Promise<readonly string[]> {

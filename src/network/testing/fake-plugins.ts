@@ -28,8 +28,10 @@ export class FakePlugins {
       `root='${this.root}'`,
       'type=${0##*/}',
       'number=$(ls "$root/calls" | wc -l)',
-      'call="$root/calls/$(printf %03d "$number")-$type-$CNI_COMMAND"',
-      'mkdir "$call"',
+      // Another one may run at the same time.
+      'until call="$root/calls/$(printf %03d "$number")-$type-$CNI_COMMAND" && mkdir "$call"; do',
+      '  number=$((number + 1))',
+      'done 2> /dev/null',
       'cat > "$call/stdin"',
       'env | grep ^CNI_ > "$call/env"',
       'if [ -f "$root/behaviour/$type-$CNI_COMMAND" ]; then . "$root/behaviour/$type-$CNI_COMMAND"; fi',

@@ -155,10 +155,11 @@ export class FakeGuest implements GuestLink<FakeAgent> {
   readonly images = new Map<string, string>();
   /** What each clone that went to a pool has warmed. */
   readonly warmed: (readonly string[])[] = [];
-  /** What networks made ahead would be like; undefined: none can be made. */
-  network: string | undefined;
+  /** What networks made ahead are like; as `networkAhead`. */
+  network: string | undefined = '';
   /** Ids of VMs by that of the pod that they have a network for. */
   readonly networks = new Map<string, string>();
+  #podIds = 0;
   readonly #fail: FailPoints;
 
   constructor(fail: FailPoints) {
@@ -205,14 +206,17 @@ export class FakeGuest implements GuestLink<FakeAgent> {
     return this.network;
   }
 
-  async attachNetwork({ id }: { readonly id: string }): Promise<string> {
+  newPodId(): string {
+    this.#podIds++;
+    return `pod-${String(this.#podIds)}`;
+  }
+
+  async attachNetwork(podId: string, { id }: { readonly id: string }): Promise<void> {
     await this.#fail.step('attach network');
-    this.networks.set(`pod-of-${id}`, id);
-    return `pod-of-${id}`;
+    this.networks.set(podId, id);
   }
 
   async detachNetwork(podId: string): Promise<void> {
-    await this.#fail.step('detach network');
     this.networks.delete(podId);
   }
 }
