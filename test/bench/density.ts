@@ -174,9 +174,10 @@ async function stepsOf({ subject: { cri } }: Crowd, pods: readonly SeenPod[]): P
   return samples;
 }
 
-/** What takes longer when there are many: medians of each step. */
+/** What takes longer when there are many: medians of each step. Not all pods have had the same. */
 function stepTable({ first, last }: Reached): string {
   const rows = first.entries().flatMap(([name, samples]) => {
+    if (last.of(name).length === 0) return [];
     const [a, b] = [quantile(samples, 0.5), quantile(last.of(name), 0.5)];
     return [[name, a.toFixed(1), b.toFixed(1), (b - a).toFixed(1)]];
   });

@@ -9,6 +9,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
+    task::yield_now,
     time::{Instant, sleep, sleep_until},
 };
 use tonic::{Status, Streaming};
@@ -208,7 +209,6 @@ impl Session {
                 return;
             }
         };
-        let oom_kills = self.container.cgroup.oom_kills();
         let result_only = input.result_only;
         let terminal = tokio::select! {
             result = until_executed(&messages), if !result_only => result,
@@ -270,12 +270,9 @@ impl Session {
         let _ = exited.send(true);
         let timed_out = self.drain(pumps).await || timed_out;
         input_task.abort();
-        let oom_killed =
-            matches!(status, ExitStatus::Signal(libc::SIGKILL)) && self.container.cgroup.oom_kills() > oom_kills;
         let exit = Exit {
             exited_at_ns,
             timed_out,
-            oom_killed,
             ..exit_of(status)
         };
         // It has ended, so there is nothing to wait for.
@@ -289,6 +286,8 @@ impl Session {
             ..ExecResponse::default()
         });
         let _ = self.responses.send(result).await;
+        // The result is on its way first.
+        yield_now().await;
         self.container.exec_cgroups.release(self.cgroup);
     }
 

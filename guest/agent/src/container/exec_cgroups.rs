@@ -11,7 +11,7 @@ const MAX_SPARE: usize = 1;
 #[derive(Debug, Default)]
 struct State {
     made: u64,
-    /// Empty, as far as the container lets them be.
+    /// Empty when they came here.
     spare: Vec<Cgroup>,
     /// Of Execs that left processes behind.
     lingering: Vec<Cgroup>,
@@ -24,14 +24,11 @@ pub struct ExecCgroups {
 }
 
 impl ExecCgroups {
-    /// One without processes.
+    /// One without processes, unless the container has put some of its own there since.
     pub fn take(&self, container: &Cgroup) -> Result<Cgroup, CgroupError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(spare) = state.spare.pop() {
-            if spare.is_empty() {
-                return Ok(spare);
-            }
-            state.lingering.push(spare);
+        if let Some(spare) = state.spare.pop() {
+            return Ok(spare);
         }
         state.made += 1;
         container.create_child(&format!("exec-{}", state.made))
