@@ -176,10 +176,13 @@ async function stepsOf({ subject: { cri } }: Crowd, pods: readonly SeenPod[]): P
 
 /** What takes longer when there are many: medians of each step. Not all pods have had the same. */
 function stepTable({ first, last }: Reached): string {
-  const rows = first.entries().flatMap(([name, samples]) => {
-    if (last.of(name).length === 0) return [];
-    const [a, b] = [quantile(samples, 0.5), quantile(last.of(name), 0.5)];
-    return [[name, a.toFixed(1), b.toFixed(1), (b - a).toFixed(1)]];
+  const median = (samples: readonly number[]): number | undefined =>
+    samples.length === 0 ? undefined : quantile(samples, 0.5);
+  const names = new Set([...first.entries(), ...last.entries()].map(([name]) => name));
+  const rows = [...names].map((name) => {
+    const [a, b] = [median(first.of(name)), median(last.of(name))];
+    const more = a === undefined || b === undefined ? undefined : b - a;
+    return [name, ...[a, b, more].map((ms) => ms?.toFixed(1) ?? '-')];
   });
   return formatTable(
     [
