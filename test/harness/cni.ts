@@ -1,7 +1,8 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { hasCode } from '../../src/platform/errors.ts';
 import { freeFolder, removeFolder } from './free-folder.ts';
 
 export interface TestNetworkOptions {
@@ -127,9 +128,17 @@ export class TestNetwork implements AsyncDisposable {
     return names.filter((name) => name !== 'lock' && !name.startsWith('last_reserved_ip.'));
   }
 
-  /** Of an address that is given out: the first word in it is the id that it was given to. */
-  leaseFile(address: string): string {
-    return join(this.#leases, address);
+  /** The same with the id of the sandbox that each was given to. */
+  async leaseOwners(): Promise<readonly { readonly address: string; readonly owner: string }[]> {
+    const read = (await this.leases()).map(async (address) => {
+      // It may be given back at any moment.
+      const text = await readFile(join(this.#leases, address), 'utf8').catch((error: unknown) => {
+        if (hasCode(error, 'ENOENT')) return undefined;
+        throw error;
+      });
+      return text === undefined ? [] : [{ address, owner: text.split(/\s/)[0] ?? '' }];
+    });
+    return (await Promise.all(read)).flat();
   }
 
   get #leases(): string {

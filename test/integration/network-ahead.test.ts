@@ -1,8 +1,6 @@
-import { readFile } from 'node:fs/promises';
-import { get } from 'node:http';
-import { networkInterfaces } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { fetchText, hostAddress } from '../harness/http.ts';
 import { TestNode, type Pod } from '../harness/node.ts';
 import { waitForPool } from '../harness/pool.ts';
 
@@ -35,11 +33,7 @@ async function fullPool(): Promise<void> {
 
 /** Addresses that are given out, by the id that each was given to. */
 async function leases(): Promise<ReadonlyMap<string, string>> {
-  const addresses = await node.network.leases();
-  const owners = await Promise.all(
-    addresses.map(async (address) => (await readFile(node.network.leaseFile(address), 'utf8')).split(/\s/)[0] ?? ''),
-  );
-  return new Map(owners.map((owner, at) => [owner, addresses[at] ?? '']));
+  return new Map((await node.network.leaseOwners()).map(({ address, owner }) => [owner, address]));
 }
 
 async function stepsOf(pod: Pod): Promise<readonly string[]> {
@@ -48,18 +42,6 @@ async function stepsOf(pod: Pod): Promise<readonly string[]> {
     readonly startup: readonly { readonly steps: readonly { readonly name: string }[] }[];
   };
   return startup.flatMap(({ steps }) => steps.map(({ name }) => name));
-}
-
-async function fetchText(url: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    get(url, { timeout: 10_000 }, (response) => {
-      let body = '';
-      response.setEncoding('utf8').on('data', (chunk: string) => (body += chunk));
-      response.on('end', () => {
-        resolve(body);
-      });
-    }).on('error', reject);
-  });
 }
 
 async function serve(pod: Pod): Promise<void> {
@@ -95,10 +77,7 @@ test('a pod with a host port has it', async () => {
   });
   expect((await stepsOf(pod)).filter((name) => name.startsWith('cni '))).toEqual(['cni bridge', 'cni portmap']);
   await serve(pod);
-  const host = Object.values(networkInterfaces())
-    .flatMap((list) => list ?? [])
-    .find(({ family, internal }) => family === 'IPv4' && !internal);
-  expect(await fetchText(`http://${host?.address ?? ''}:${String(hostPort)}/`)).toContain('It works');
+  expect(await fetchText(`http://${hostAddress()}:${String(hostPort)}/`)).toContain('It works');
   await node.removePod(pod);
 });
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { createServer, get } from 'node:http';
-import { networkInterfaces } from 'node:os';
+import { createServer } from 'node:http';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { fetchText, hostAddress } from '../harness/http.ts';
 import { TestNode, type Pod } from '../harness/node.ts';
 
 /** Packets between host, pods and the outside, through real plugins and real virtual machines. */
@@ -24,18 +24,6 @@ afterAll(async () => {
   await node[Symbol.asyncDispose]();
 });
 
-async function fetchText(url: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    get(url, { timeout: 10_000 }, (response) => {
-      let body = '';
-      response.setEncoding('utf8').on('data', (chunk: string) => (body += chunk));
-      response.on('end', () => {
-        resolve(body);
-      });
-    }).on('error', reject);
-  });
-}
-
 async function ipOf(which: Pod): Promise<string> {
   return (await node.podStatus(which)).network?.ip ?? '';
 }
@@ -45,10 +33,7 @@ test('host to pod', async () => {
 });
 
 test('host port to pod', async () => {
-  const address = Object.values(networkInterfaces())
-    .flatMap((list) => list ?? [])
-    .find(({ family, internal }) => family === 'IPv4' && !internal);
-  expect(await fetchText(`http://${address?.address ?? ''}:${String(hostPort)}/`)).toContain('It works');
+  expect(await fetchText(`http://${hostAddress()}:${String(hostPort)}/`)).toContain('It works');
 });
 
 test('pod to pod, and pod to host', async () => {

@@ -110,10 +110,7 @@ async function vmTraces(): Promise<VmTrace[]> {
 async function remainsFrom(since: number): Promise<string[]> {
   const { state, root } = node.daemon;
   // In reverse: a new VM gets its folder first, its network is recorded next, and its address comes last.
-  const leases = await node.network.leases();
-  const owners = await Promise.all(
-    leases.map((address) => readFile(node.network.leaseFile(address), 'utf8').catch(() => '')),
-  );
+  const leases = await node.network.leaseOwners();
   const results = await networkRecords();
   const others = {
     'network namespace': await readdir(join(state, 'netns')),
@@ -128,9 +125,9 @@ async function remainsFrom(since: number): Promise<string[]> {
       ids.flatMap((vmId) => (fresh.has(vmId) ? [] : [`${kind}: ${vmId}`])),
     ),
     ...results.flatMap(({ netns, sandboxId }) => (isFresh(netns) ? [] : [`CNI result: ${sandboxId}`])),
-    ...leases.flatMap((address, at) => {
-      const owner = results.find(({ sandboxId }) => owners[at]?.startsWith(sandboxId));
-      return owner !== undefined && isFresh(owner.netns) ? [] : [`address: ${address}`];
+    ...leases.flatMap(({ address, owner }) => {
+      const result = results.find(({ sandboxId }) => sandboxId === owner);
+      return result !== undefined && isFresh(result.netns) ? [] : [`address: ${address}`];
     }),
   ];
 }
