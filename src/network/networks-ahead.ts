@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
+import { together } from '../platform/together.ts';
 import type { StepTrace } from './cni/chain.ts';
 import type { AttachedNetwork, AttachRequest, CniPodNetworks, PodNetworksState } from './pod-networks.ts';
 import { ReservedIds } from './reserved-ids.ts';
@@ -75,13 +76,16 @@ export class NetworksAhead {
   /** As `CniPodNetworks.attach`; a network that was made ahead with this id is the pod's from now on. */
   async attach(request: AttachRequest, signal: AbortSignal, trace?: StepTrace): Promise<AttachedNetwork> {
     try {
-      return await this.#networks.attach(request, signal, trace);
+      const stop = new AbortController();
+      const [network] = await together<[AttachedNetwork, unknown]>(stop, [
+        this.#networks.attach(request, AbortSignal.any([signal, stop.signal]), trace),
+        // There is a record of the pod, which tells that id from now on.
+        this.#reserved.remove(request.sandboxId),
+      ]);
+      return network;
     } catch (error) {
       if (exhausted.test(messageOf(error))) this.#pause();
       throw error;
-    } finally {
-      // There is a record of the pod, which tells that id from now on.
-      await this.#reserved.remove(request.sandboxId);
     }
   }
 

@@ -40,7 +40,7 @@ export class PodVm<A extends GuestConnection> {
   #origin: VmOrigin;
   #podId: string | undefined;
   /** Takes away what was made for the pod that was to get it, until there is one. */
-  #release: () => Promise<void> = () => Promise.resolve();
+  #release: (() => Promise<void>) | undefined;
   /** Where its accounts are, once they have been looked for. */
   #groups: GroupFolders | undefined;
   #destroying: Promise<void> | undefined;
@@ -88,7 +88,7 @@ export class PodVm<A extends GuestConnection> {
   async unpark(): Promise<void> {
     await this.#machine.resume();
     this.#origin = 'pool';
-    this.#release = () => Promise.resolve();
+    this.#release = undefined;
   }
 
   /** Moves QEMU below a pod's cgroup, named as in PodSandboxConfig; empty: it stays among the VMs of this runtime. */
@@ -163,7 +163,7 @@ export class PodVm<A extends GuestConnection> {
   async #destroy(): Promise<void> {
     await this.#endMachine();
     // What it undoes is found by way of the namespace.
-    await this.#release();
+    await this.#release?.();
     await this.#site.remove(this.#live);
   }
 }
